@@ -1,0 +1,341 @@
+#pragma once
+/*
+ * What peers say to each other: one table of operations, each with its
+ * fixed-size little-endian request and reply structs.
+ *
+ * A request is its struct, then (where the struct has name lengths) the names,
+ * without NUL, in the order of their lengths; both together at most
+ * WIRE_REQ_MAX bytes. Bulk data (`in` towards the server, `out` back) travels
+ * beside it, at most WIRE_BULK_MAX bytes. A reply is a status (>= 0, or
+ * -errno), its struct, and bulk.
+ *
+ * A handler sees a request whose length is at least its struct's and whose
+ * bulk is within bounds; names, numbers and flags are the handler's to check
+ * (wire_name()). The same bytes go to a handler in this process.
+ */
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the wire structs are used as they are: little-endian hosts only"
+#endif
+
+#define WIRE_VERSION 1u
+#define WIRE_REQ_MAX 1024u
+#define WIRE_BULK_MAX (16u << 20)
+#define WIRE_NAME_MAX 255u
+#define WIRE_XATTR_NAME_MAX 255u
+#define WIRE_XATTR_SIZE_MAX 65536u
+#define WIRE_SYMLINK_MAX 4095u
+
+enum { WIRE_IDEMPOTENT = 1 << 0, /* may be done twice: not remembered */
+       WIRE_WAITS = 1 << 1,      /* may wait long: ends with the connection, not a deadline */
+       WIRE_TO_MOUNT = 1 << 2 }; /* served by the mount, called by a home */
+
+/* ---- shared pieces ---- */
+
+enum { WIRE_POLICY_LOCAL = 0, WIRE_POLICY_STRIPE = 1 };
+
+typedef struct WireAttr {
+	uint64_t ino;
+	uint64_t size;
+	uint64_t blocks; /* 512-byte units */
+	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns; /* since the Epoch */
+	uint32_t mode, nlink, uid, gid, rdev;
+	uint8_t chunk_shift; /* log2 of the chunk size */
+	uint8_t policy;      /* WIRE_POLICY_* */
+	uint16_t flags;      /* WIRE_ATTR_* */
+} WireAttr;
+enum { WIRE_ATTR_HAS_XATTRS = 1 << 0 };
+static_assert(sizeof(WireAttr) == 80, "packed by hand");
+
+/* Chunks first .. first+count-1. width 1: all on target. width n > 1: chunk c
+ * is on peer (target + (c - first)) % n, for striped files. */
+typedef struct WireRun {
+	uint64_t first, count;
+	uint16_t target, width;
+	uint32_t pad;
+} WireRun;
+
+/* One directory entry in READDIR's bulk, followed by a WireAttr when
+ * have_attr, then the name, then zeros up to a multiple of 8. cookie is what
+ * to pass to go on behind this entry. */
+typedef struct WireDirent {
+	uint64_t ino, cookie;
+	uint32_t mode; /* type bits */
+	uint16_t name_len;
+	uint8_t have_attr, pad;
+} WireDirent;
+static_assert(sizeof(WireDirent) == 24, "packed by hand");
+
+/* What an object of a target occupies, 512-byte units. */
+typedef struct WireBlocks {
+	uint64_t blocks;
+	uint16_t target;
+	uint16_t pad[3];
+} WireBlocks;
+
+typedef struct WireNone { uint64_t zero; } WireNone;
+typedef struct WireInoReq { uint64_t ino; } WireInoReq;
+typedef struct WireAttrRep { WireAttr attr; } WireAttrRep;
+
+/* ---- names and attributes: served by the home ---- */
+
+typedef struct WireNameReq {
+	uint64_t dir;
+	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR */
+	uint16_t name_len, pad;
+} WireNameReq;
+enum { WIRE_UNLINK_RMDIR = 1 << 0 };
+
+/* have_attr 0: a directory whose home is elsewhere; only attr.ino and the type
+ * bits of attr.mode are set, ask its home. */
+typedef struct WireEntryRep {
+	WireAttr attr;
+	uint32_t have_attr, created;
+} WireEntryRep;
+
+typedef struct WireSetattrReq {
+	uint64_t ino;
+	uint64_t size;
+	int64_t atime_ns, mtime_ns;
+	uint32_t valid; /* WIRE_SET_* */
+	uint32_t mode, uid, gid;
+} WireSetattrReq;
+enum { WIRE_SET_MODE = 1 << 0, WIRE_SET_UID = 1 << 1, WIRE_SET_GID = 1 << 2,
+       WIRE_SET_SIZE = 1 << 3, WIRE_SET_ATIME = 1 << 4, WIRE_SET_MTIME = 1 << 5,
+       WIRE_SET_ATIME_NOW = 1 << 6, WIRE_SET_MTIME_NOW = 1 << 7,
+       WIRE_SET_KILL_SUIDGID = 1 << 8 };
+
+/* Files, special files, symlinks (target in `in`) and directories, by the type
+ * bits of mode. An existing name without WIRE_CREATE_EXCL is answered with its
+ * entry and created 0. A new directory goes to a slot of `peer`. */
+typedef struct WireCreateReq {
+	uint64_t dir;
+	uint32_t mode, uid, gid, rdev;
+	uint32_t flags; /* WIRE_CREATE_* */
+	uint16_t name_len;
+	uint16_t peer; /* the caller's store, or PEER_NONE */
+} WireCreateReq;
+enum { WIRE_CREATE_EXCL = 1 << 0 };
+
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2). */
+typedef struct WireRenameReq {
+	uint64_t dir, newdir;
+	uint32_t flags;
+	uint16_t name_len, newname_len;
+} WireRenameReq;
+
+typedef struct WireLinkReq {
+	uint64_t ino, newdir;
+	uint16_t name_len, pad[3];
+} WireLinkReq;
+
+typedef struct WireReaddirReq {
+	uint64_t dir, cookie; /* 0: from the start */
+	uint32_t plus, pad;
+} WireReaddirReq;
+typedef struct WireReaddirRep { uint32_t count, eof; } WireReaddirRep;
+
+/* GETXATTR, SETXATTR, REMOVEXATTR; flags: XATTR_CREATE, XATTR_REPLACE */
+typedef struct WireXattrReq {
+	uint64_t ino;
+	uint32_t flags;
+	uint16_t name_len, pad;
+} WireXattrReq;
+
+typedef struct WireStatfsRep {
+	uint64_t total, free, avail; /* bytes */
+	uint64_t inodes_used, inodes_free;
+} WireStatfsRep;
+
+/* A directory whose inode lives on another peer than its name: the name's home
+ * asks the inode's home to prepare (a durable intent), changes the name, then
+ * says how it ended. An intent nobody finished is settled by looking the name
+ * up. */
+typedef struct WireDirPrepareReq {
+	uint64_t ino;    /* REMOVE: the directory; MAKE: 0 */
+	uint64_t parent;
+	uint32_t kind;   /* WIRE_DIR_* */
+	uint32_t mode, uid, gid; /* MAKE: final values */
+	uint8_t chunk_shift, policy;
+	uint16_t name_len;
+	uint32_t pad;
+} WireDirPrepareReq;
+enum { WIRE_DIR_MAKE = 1, WIRE_DIR_REMOVE = 2 };
+typedef struct WireDirFinishReq {
+	uint64_t ino;
+	uint32_t kind, commit;
+} WireDirFinishReq;
+
+/* ---- data: served by the home ---- */
+
+/* alloc: chunks without a target get one, chosen for `writer`; inline data
+ * moves out first. Bulk out: WireRun[] that cover what is assigned in
+ * [first, first+count), possibly more behind it. */
+typedef struct WireLayoutReq {
+	uint64_t ino, first, count;
+	uint16_t writer, alloc;
+	uint32_t pad;
+} WireLayoutReq;
+typedef struct WireLayoutRep {
+	uint64_t size;
+	uint32_t runs, is_inline;
+	uint8_t chunk_shift, pad[7];
+} WireLayoutRep;
+
+/* READ: bulk out is the data (kind DATA, status = bytes; short at the end of
+ * the file only) where the home has it, else WireRun[] (kind RUNS). */
+typedef struct WireReadReq {
+	uint64_t ino, off;
+	uint32_t len, pad;
+} WireReadReq;
+typedef struct WireReadRep {
+	uint64_t size; /* of the file */
+	uint32_t kind, runs;
+	uint8_t chunk_shift, pad[7];
+} WireReadRep;
+enum { WIRE_KIND_DATA = 1, WIRE_KIND_RUNS = 2 };
+
+/* WRITE: `in` is the data. kind DATA: done, all of it, and committed. kind
+ * RUNS: nothing was written; bulk out is WireRun[] with targets for all of it:
+ * write there, then COMMIT. */
+typedef struct WireWriteReq {
+	uint64_t ino, off;
+	uint32_t flags; /* WIRE_WRITE_* */
+	uint16_t writer, pad;
+} WireWriteReq;
+enum { WIRE_WRITE_KILL_SUIDGID = 1 << 0 };
+typedef struct WireWriteRep {
+	WireAttr attr;
+	uint32_t kind, runs;
+} WireWriteRep;
+
+/* Data has landed up to `end` (exclusive; 0: no new size): size becomes at
+ * least that, times move. `in`: WireBlocks[] of the objects written. */
+typedef struct WireCommitReq {
+	uint64_t ino, end;
+	uint32_t flags, pad; /* WIRE_WRITE_* */
+} WireCommitReq;
+
+typedef struct WireFallocateReq {
+	uint64_t ino, off, len;
+	uint32_t mode; /* FALLOC_FL_* */
+	uint16_t writer, pad;
+} WireFallocateReq;
+
+typedef struct WireSeekReq {
+	uint64_t ino, off;
+	uint32_t whence, pad; /* SEEK_DATA, SEEK_HOLE */
+} WireSeekReq;
+typedef struct WireSeekRep { uint64_t off; } WireSeekRep;
+
+typedef struct WireFsyncReq {
+	uint64_t ino;
+	uint32_t datasync, pad;
+} WireFsyncReq;
+
+/* ---- objects: served by the target. Offsets are file offsets. ---- */
+
+typedef struct WireObjReq {
+	uint64_t ino, off, len; /* READ, FALLOCATE, SEEK; TRUNCATE: off is the size */
+	uint32_t mode, pad;     /* FALLOCATE: FALLOC_FL_*; SEEK: whence; FSYNC: datasync */
+} WireObjReq;
+typedef struct WireObjRep {
+	uint64_t blocks; /* WRITE, TRUNCATE, FALLOCATE: the object's, 512 bytes */
+	uint64_t off;    /* SEEK */
+} WireObjRep;
+
+/* ---- locks: served by the home ---- */
+
+typedef struct WireLock {
+	uint64_t start, end; /* inclusive; end UINT64_MAX: to the end */
+	uint32_t type;       /* F_RDLCK, F_WRLCK, F_UNLCK */
+	uint32_t pid;
+} WireLock;
+typedef struct WireLockReq {
+	uint64_t ino, owner;
+	WireLock lock;
+	uint32_t flock; /* 0: fcntl, 1: flock */
+	uint32_t wait;
+	uint64_t wait_id; /* names a waiting request, for LOCK_CANCEL */
+} WireLockReq;
+typedef struct WireLockRep { WireLock lock; } WireLockRep;
+
+/* ---- peers ---- */
+
+/* FORGET_QUERY, home to mount: the inode has lost its last name. Answer: is it
+ * open here? When not, it must not be opened by number any more. When it is,
+ * ORPHAN_CLOSED follows, mount to home, after the last close. */
+typedef struct WireOpenRep { uint64_t open; } WireOpenRep;
+
+typedef struct WirePeerInfoRep {
+	uint64_t total, free, avail; /* bytes of the store */
+	uint64_t uptime_s;
+	uint32_t slots, sessions;
+	uint32_t has_store, has_mount;
+	uint64_t inodes, orphans, locks;
+} WirePeerInfoRep;
+
+/* name, request, reply, flags */
+#define WIRE_OPS(OP) \
+	OP(PING, WireNone, WireNone, WIRE_IDEMPOTENT) \
+	OP(PEER_INFO, WireNone, WirePeerInfoRep, WIRE_IDEMPOTENT) \
+	OP(STATFS, WireNone, WireStatfsRep, WIRE_IDEMPOTENT) \
+	OP(LOOKUP, WireNameReq, WireEntryRep, WIRE_IDEMPOTENT) \
+	OP(GETATTR, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
+	OP(SETATTR, WireSetattrReq, WireAttrRep, 0) \
+	OP(CREATE, WireCreateReq, WireEntryRep, 0) \
+	OP(UNLINK, WireNameReq, WireNone, 0) \
+	OP(RENAME, WireRenameReq, WireNone, 0) \
+	OP(LINK, WireLinkReq, WireEntryRep, 0) \
+	OP(READLINK, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(READDIR, WireReaddirReq, WireReaddirRep, WIRE_IDEMPOTENT) \
+	OP(GETXATTR, WireXattrReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(LISTXATTR, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(SETXATTR, WireXattrReq, WireNone, 0) \
+	OP(REMOVEXATTR, WireXattrReq, WireNone, 0) \
+	OP(LAYOUT, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT) \
+	OP(READ, WireReadReq, WireReadRep, WIRE_IDEMPOTENT) \
+	OP(WRITE, WireWriteReq, WireWriteRep, 0) \
+	OP(COMMIT, WireCommitReq, WireAttrRep, 0) \
+	OP(FALLOCATE, WireFallocateReq, WireAttrRep, 0) \
+	OP(SEEK, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT) \
+	OP(FSYNC, WireFsyncReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(DIR_PREPARE, WireDirPrepareReq, WireAttrRep, 0) \
+	OP(DIR_FINISH, WireDirFinishReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(OBJ_READ, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_WRITE, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_TRUNCATE, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_FALLOCATE, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_SEEK, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_FSYNC, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(OBJ_REMOVE, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(LOCK_GET, WireLockReq, WireLockRep, WIRE_IDEMPOTENT) \
+	OP(LOCK_SET, WireLockReq, WireNone, WIRE_WAITS) \
+	OP(LOCK_CANCEL, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(ORPHAN_CLOSED, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(FORGET_QUERY, WireInoReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT)
+
+typedef enum WireOp {
+#define OP(name, req, rep, flags) WIRE_##name,
+	WIRE_OPS(OP)
+#undef OP
+	WIRE_OP_COUNT
+} WireOp;
+
+typedef struct WireOpInfo {
+	const char *name; /* lower case, for counters and logs */
+	uint16_t req_size, rep_size;
+	uint32_t flags;
+} WireOpInfo;
+/* NULL when op is not in the table. */
+const WireOpInfo *wire_op_info(uint32_t op);
+
+/* The i-th name behind a fixed struct of `fixed` bytes in a request of
+ * req_len bytes, given the lengths of all names. Copies it, NUL-terminated,
+ * into buf (WIRE_NAME_MAX + 1 bytes). -EPROTO when it does not fit its
+ * message, -EINVAL when it is empty or holds '/' or NUL, -ENAMETOOLONG. */
+int wire_name(const void *req, uint32_t req_len, size_t fixed, size_t skip, uint16_t name_len, char buf[WIRE_NAME_MAX + 1]);

@@ -1,0 +1,65 @@
+#pragma once
+/*
+ * Inodes of this home, in memory. There is one Inode for a number at a time,
+ * held by references and kept a while after the last (a bounded LRU list); it
+ * carries the mutex of the inode. Whoever changes an inode, the names in a
+ * directory, its xattrs, chunk map or inline data holds that mutex: read,
+ * build the batch, commit, then publish the new values in memory. Whoever only
+ * reads one thing needs no mutex. More than one: inode_co_lock_many().
+ */
+#include <glib.h>
+#include <stdint.h>
+
+#include "common/wire.h"
+#include "server/meta.h"
+
+struct Server;
+typedef struct Inode Inode;
+
+enum { INODE_INLINE = 1 << 0,  /* a regular file whose data, if any, is its inline record */
+       INODE_DYING = 1 << 1,   /* a directory being removed: takes no new names */
+       INODE_ORPHAN = 1 << 2 };/* no name is left; lives while it is open */
+
+/* What the inode record holds. A plain value: copy, change, put, publish. */
+typedef struct InodeData {
+	WireAttr attr;      /* attr.blocks is computed from `blocks` and the inline data */
+	uint64_t parent;    /* of a directory */
+	uint32_t flags;     /* INODE_* */
+	uint32_t n_blocks;  /* targets that hold an object of this inode */
+	WireBlocks *blocks; /* owned by the Inode */
+	char *symlink;      /* owned by the Inode; NULL: not a symlink */
+} InodeData;
+
+struct Inode {
+	InodeData d;
+	CoMutex lock;
+	/* private to inode.c */
+	uint32_t refs;
+	GList lru;
+	bool gone; /* deleted while referenced: answers -ENOENT */
+};
+
+/* A reference to inode ino. -ENOENT (also when it is not served here: -ESTALE). */
+int coroutine_fn inode_co_get(struct Server *s, uint64_t ino, Inode **ret_inode);
+void inode_unref(struct Server *s, Inode *inode);
+/* Locks up to four (NULL and repeated ones are fine), in number order, so
+ * that no two callers can block each other. Afterwards check ->gone. */
+void coroutine_fn inode_co_lock_many(Inode *inodes[], uint32_t n);
+void inode_unlock_many(Inode *inodes[], uint32_t n);
+
+/* Copies d (deep). */
+void inode_data_copy(InodeData *dst, const InodeData *src);
+void inode_data_clear(InodeData *d);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(InodeData, inode_data_clear)
+/* Adds the record of d to a batch. */
+void inode_data_put(MetaBatch *b, const InodeData *d);
+/* Makes d (moved out of the caller's) what the inode is, after the commit. */
+void inode_publish(Inode *inode, InodeData *d);
+
+/* Sets what an object of `target` occupies and recomputes attr.blocks. */
+void inode_data_set_blocks(InodeData *d, uint16_t target, uint64_t blocks);
+/* mtime and ctime (or ctime alone) become now, or one ns more than they were
+ * when the clock has not moved on: they strictly increase with each change. */
+void inode_data_touch(InodeData *d, bool mtime);
+/* Clears setuid, and setgid where group-executable; true when it changed. */
+bool inode_data_kill_suidgid(InodeData *d);

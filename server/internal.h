@@ -1,0 +1,65 @@
+#pragma once
+/* What the files of server/ share: the Server itself. Nobody else includes it. */
+#include "common/rpc.h"
+#include "server/inode.h"
+#include "server/meta.h"
+#include "server/object.h"
+#include "server/server.h"
+#include "server/space.h"
+
+typedef struct InodeCache InodeCache;
+typedef struct Orphans Orphans;
+typedef struct Intents Intents;
+typedef struct LockTable LockTable;
+typedef struct Store Store;
+typedef struct Sequences Sequences;
+
+struct Server {
+	ServerOptions opts;
+	Reactor *reactor;
+	const ClusterMap *map;
+	uint16_t self;
+	Rpc *rpc;          /* borrowed, set by server_attach() */
+
+	Store *store;      /* store.h: directory, lock, identity */
+	Space *space;
+	Objects *objects;
+	Meta *meta;
+	Sequences *seqs;   /* names.c and others take new inode numbers from it */
+	InodeCache *inodes;
+	Orphans *orphans;
+	Intents *intents;
+	LockTable *locks;
+	int64_t started_ns;
+};
+
+/* Each registers its handlers; server_attach() calls them all. ctx: Server. */
+void names_attach(Server *s);   /* LOOKUP CREATE UNLINK RENAME LINK READDIR READLINK */
+void attrs_attach(Server *s);   /* GETATTR SETATTR */
+void xattrs_attach(Server *s);  /* GETXATTR LISTXATTR SETXATTR REMOVEXATTR */
+void intents_attach(Server *s); /* DIR_PREPARE DIR_FINISH */
+void orphans_attach(Server *s); /* ORPHAN_CLOSED */
+void data_attach(Server *s);    /* LAYOUT READ WRITE COMMIT FALLOCATE SEEK FSYNC */
+void locks_attach(Server *s);   /* LOCK_GET LOCK_SET LOCK_CANCEL */
+void peer_attach(Server *s);    /* PING PEER_INFO STATFS */
+
+/* data.c, for SETATTR and for the removal of inodes. The inode is locked. */
+/* Changes the size of a regular file: batch gets the records, *d the new
+ * values; objects are cut or zeroed so that no byte behind the size survives,
+ * whatever crashes when (a truncation intent is in the batch where objects
+ * must be cut, and is settled after the commit by data_co_truncate_finish()). */
+int coroutine_fn data_co_truncate_prepare(Server *s, MetaBatch *b, InodeData *d, uint64_t size);
+int coroutine_fn data_co_truncate_finish(Server *s, Inode *inode);
+/* Removes the objects of an inode on all its targets; 0 when all are gone. */
+int coroutine_fn data_co_remove_objects(Server *s, const InodeData *d);
+/* Redoes truncations a crash interrupted; at start, from a coroutine. */
+void coroutine_fn data_co_recover(Server *s);
+/* Text for benchfs.info: chunk map and where each run lives; appended. */
+void coroutine_fn data_co_describe(Server *s, Inode *inode, GString *text);
+
+/* orphans.c: d's inode has just lost its last name. Adds to the batch what
+ * turns it into an orphan. */
+void orphans_add_to_batch(Server *s, MetaBatch *b, InodeData *d);
+/* ... and after the commit: asks who has it open, and deletes it as soon as
+ * nobody has. Returns once a local answer is known, does the rest behind. */
+void coroutine_fn orphans_co_reap(Server *s, uint64_t ino);

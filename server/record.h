@@ -1,0 +1,49 @@
+#pragma once
+/*
+ * Keys and values of the metadata store. Keys are big-endian and start with
+ * the slot of the inode they belong to, so that a slot is a range of keys:
+ *
+ *   slot:16 'c' ino:64 first:64          chunk-map run
+ *   slot:16 'd' dir:64 hash:64 name      dirent; hash: name_hash(), READDIR's order and cookie
+ *   slot:16 'i' ino:64                   inode
+ *   slot:16 'n' ino:64                   inline data
+ *   slot:16 'o' ino:64                   orphan
+ *   slot:16 's' name                     sequence numbers and counters of the slot
+ *   slot:16 't' ino:64 kind:8            intent (directory make/remove, truncation)
+ *   slot:16 'x' ino:64 name              xattr
+ *
+ * Values are little-endian and begin with a version byte, RECORD_VERSION.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/ino.h"
+#include "common/wire.h"
+
+#define RECORD_VERSION 1
+
+typedef enum RecordType {
+	RECORD_CHUNKS = 'c', RECORD_DIRENT = 'd', RECORD_INODE = 'i', RECORD_INLINE = 'n',
+	RECORD_ORPHAN = 'o', RECORD_SEQUENCE = 's', RECORD_INTENT = 't', RECORD_XATTR = 'x',
+} RecordType;
+
+#define KEY_MAX (2 + 1 + 8 + 8 + 256)
+typedef struct Key {
+	size_t len;
+	uint8_t data[KEY_MAX];
+} Key;
+
+/* slot and type alone: a prefix. */
+Key key_slot(uint16_t slot, RecordType type);
+/* slot (from ino), type, ino: a whole key, or a prefix. */
+Key key_ino(uint64_t ino, RecordType type);
+/* ... and a number behind it. */
+Key key_ino_num(uint64_t ino, RecordType type, uint64_t num);
+/* ... and bytes behind it. */
+Key key_ino_bytes(uint64_t ino, RecordType type, const void *bytes, size_t len);
+Key key_dirent(uint64_t dir, uint64_t hash, const char *name, size_t name_len);
+/* Reads the 64-bit number at offset `at` of a key. */
+uint64_t key_get_num(const uint8_t *key, size_t key_len, size_t at);
+
+/* 62 bits, never below 16: cookies 0 to 15 are free for ".", ".." and others. */
+uint64_t name_hash(const char *name, size_t name_len);
