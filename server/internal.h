@@ -63,3 +63,38 @@ void orphans_add_to_batch(Server *s, MetaBatch *b, InodeData *d);
 /* ... and after the commit: asks who has it open, and deletes it as soon as
  * nobody has. Returns once a local answer is known, does the rest behind. */
 void coroutine_fn orphans_co_reap(Server *s, uint64_t ino);
+
+/* ---- life of the parts: server.c calls these ---- */
+
+/* Made by server_new() in this order, after store, space, objects and meta;
+ * the parts get at each other through s. No _new() yields or reads the store;
+ * _free() takes NULL and runs after every coroutine of the server has ended. */
+Sequences *sequences_new(Server *s);
+void sequences_free(Sequences *q);
+InodeCache *inode_cache_new(Server *s);
+void inode_cache_free(InodeCache *c);
+Intents *intents_new(Server *s);
+void intents_free(Intents *in);
+Orphans *orphans_new(Server *s);
+void orphans_free(Orphans *o);
+LockTable *locks_new(Server *s);
+void locks_free(LockTable *t);
+
+/* Called by server_new() from a coroutine, before there is an Rpc: makes the
+ * root directory where slot 0 is served here and has none. 0 or -errno. */
+int coroutine_fn names_co_make_root(Server *s);
+/* Also by server_new(): reads what is pending (nothing is settled yet, since
+ * that may need other peers) and logs how much it found. */
+int coroutine_fn intents_co_load(Server *s);
+int coroutine_fn orphans_co_load(Server *s);
+/* Background work: started by server_start() once calls can be made, stopped
+ * by server_co_stop(); _co_stop() returns when no coroutine of theirs is left. */
+void intents_start(Server *s);
+void coroutine_fn intents_co_stop(Server *s);
+void orphans_start(Server *s);
+void coroutine_fn orphans_co_stop(Server *s);
+
+/* For STATFS and PEER_INFO. inodes_count(): inodes whose home this store is. */
+uint64_t inodes_count(const Server *s);
+uint64_t orphans_count(const Server *s);
+uint64_t locks_count(const Server *s);
