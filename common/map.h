@@ -31,6 +31,7 @@ void map_free(ClusterMap *map);
 
 uint32_t map_epoch(const ClusterMap *map);
 uint32_t map_peer_count(const ClusterMap *map);
+/* NULL when there is no such peer. */
 const MapPeer *map_peer(const ClusterMap *map, uint16_t id);
 /* The peer that serves a slot; slot < SLOT_COUNT. */
 uint16_t map_slot_peer(const ClusterMap *map, uint16_t slot);

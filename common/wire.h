@@ -279,52 +279,55 @@ typedef struct WirePeerInfoRep {
 	uint64_t inodes, orphans, locks;
 } WirePeerInfoRep;
 
-/* name, request, reply, flags */
+/* name, name for people, request, reply, flags */
 #define WIRE_OPS(OP) \
-	OP(PING, WireNone, WireNone, WIRE_IDEMPOTENT) \
-	OP(PEER_INFO, WireNone, WirePeerInfoRep, WIRE_IDEMPOTENT) \
-	OP(STATFS, WireNone, WireStatfsRep, WIRE_IDEMPOTENT) \
-	OP(LOOKUP, WireNameReq, WireEntryRep, WIRE_IDEMPOTENT) \
-	OP(GETATTR, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
-	OP(SETATTR, WireSetattrReq, WireAttrRep, 0) \
-	OP(CREATE, WireCreateReq, WireEntryRep, 0) \
-	OP(UNLINK, WireNameReq, WireNone, 0) \
-	OP(RENAME, WireRenameReq, WireNone, 0) \
-	OP(LINK, WireLinkReq, WireEntryRep, 0) \
-	OP(READLINK, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(READDIR, WireReaddirReq, WireReaddirRep, WIRE_IDEMPOTENT) \
-	OP(GETXATTR, WireXattrReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(LISTXATTR, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(SETXATTR, WireXattrReq, WireNone, 0) \
-	OP(REMOVEXATTR, WireXattrReq, WireNone, 0) \
-	OP(LAYOUT, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT) \
-	OP(READ, WireReadReq, WireReadRep, WIRE_IDEMPOTENT) \
-	OP(WRITE, WireWriteReq, WireWriteRep, 0) \
-	OP(COMMIT, WireCommitReq, WireAttrRep, 0) \
-	OP(FALLOCATE, WireFallocateReq, WireAttrRep, 0) \
-	OP(SEEK, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT) \
-	OP(FSYNC, WireFsyncReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(DIR_PREPARE, WireDirPrepareReq, WireAttrRep, 0) \
-	OP(DIR_FINISH, WireDirFinishReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(OBJ_READ, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_WRITE, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_TRUNCATE, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_FALLOCATE, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_SEEK, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_FSYNC, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(OBJ_REMOVE, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(LOCK_GET, WireLockReq, WireLockRep, WIRE_IDEMPOTENT) \
-	OP(LOCK_SET, WireLockReq, WireNone, WIRE_WAITS) \
-	OP(LOCK_CANCEL, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(ORPHAN_CLOSED, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(FORGET_QUERY, WireInoReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT)
+	OP(PING, ping, WireNone, WireNone, WIRE_IDEMPOTENT) \
+	OP(PEER_INFO, peer_info, WireNone, WirePeerInfoRep, WIRE_IDEMPOTENT) \
+	OP(STATFS, statfs, WireNone, WireStatfsRep, WIRE_IDEMPOTENT) \
+	OP(LOOKUP, lookup, WireNameReq, WireEntryRep, WIRE_IDEMPOTENT) \
+	OP(GETATTR, getattr, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
+	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, 0) \
+	OP(CREATE, create, WireCreateReq, WireEntryRep, 0) \
+	OP(UNLINK, unlink, WireNameReq, WireNone, 0) \
+	OP(RENAME, rename, WireRenameReq, WireNone, 0) \
+	OP(LINK, link, WireLinkReq, WireEntryRep, 0) \
+	OP(READLINK, readlink, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(READDIR, readdir, WireReaddirReq, WireReaddirRep, WIRE_IDEMPOTENT) \
+	OP(GETXATTR, getxattr, WireXattrReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(LISTXATTR, listxattr, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(SETXATTR, setxattr, WireXattrReq, WireNone, 0) \
+	OP(REMOVEXATTR, removexattr, WireXattrReq, WireNone, 0) \
+	OP(LAYOUT, layout, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT) \
+	OP(READ, read, WireReadReq, WireReadRep, WIRE_IDEMPOTENT) \
+	OP(WRITE, write, WireWriteReq, WireWriteRep, 0) \
+	OP(COMMIT, commit, WireCommitReq, WireAttrRep, 0) \
+	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, 0) \
+	OP(SEEK, seek, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT) \
+	OP(FSYNC, fsync, WireFsyncReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(DIR_PREPARE, dir_prepare, WireDirPrepareReq, WireAttrRep, 0) \
+	OP(DIR_FINISH, dir_finish, WireDirFinishReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(OBJ_READ, obj_read, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_WRITE, obj_write, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_TRUNCATE, obj_truncate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_FALLOCATE, obj_fallocate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_SEEK, obj_seek, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
+	OP(OBJ_FSYNC, obj_fsync, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(OBJ_REMOVE, obj_remove, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(LOCK_GET, lock_get, WireLockReq, WireLockRep, WIRE_IDEMPOTENT) \
+	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS) \
+	OP(LOCK_CANCEL, lock_cancel, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(ORPHAN_CLOSED, orphan_closed, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(FORGET_QUERY, forget_query, WireInoReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT)
 
 typedef enum WireOp {
-#define OP(name, req, rep, flags) WIRE_##name,
+#define OP(name, text, req, rep, flags) WIRE_##name,
 	WIRE_OPS(OP)
 #undef OP
 	WIRE_OP_COUNT
 } WireOp;
+
+/* The largest reply struct. */
+#define WIRE_REP_MAX 256u
 
 typedef struct WireOpInfo {
 	const char *name; /* lower case, for counters and logs */
