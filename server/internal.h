@@ -31,6 +31,8 @@ struct Server {
 	Intents *intents;
 	LockTable *locks;
 	int64_t started_ns;
+	bool stopping;      /* server_co_stop() has begun */
+	CoGroup recovering; /* data_co_recover() */
 };
 
 /* Each registers its handlers; server_attach() calls them all. ctx: Server. */
@@ -79,6 +81,8 @@ Orphans *orphans_new(Server *s);
 void orphans_free(Orphans *o);
 LockTable *locks_new(Server *s);
 void locks_free(LockTable *t);
+/* Ends every wait with -EINTR. */
+void coroutine_fn locks_co_stop(Server *s);
 
 /* Called by server_new() from a coroutine, before there is an Rpc: makes the
  * root directory where slot 0 is served here and has none. 0 or -errno. */

@@ -22,7 +22,8 @@ typedef struct ServerOptions {
 	uint8_t cluster_id[16];     /* not embedded: what the store must belong to */
 	uint64_t reserve_bytes;     /* kept free on the store's file system; 0: default */
 	uint8_t default_chunk_shift; /* 0: 22 (4 MiB) */
-	uint32_t inline_max;        /* bytes; default 4096; UINT32_MAX in config: never inline */
+	uint32_t inline_max;        /* bytes; 0: 4096; UINT32_MAX: never inline; at most 65536 */
+	bool has_mount;             /* this process also mounts: for PEER_INFO alone */
 } ServerOptions;
 
 /* Opens or makes the store: takes its lock, checks cluster, peer id, peer list

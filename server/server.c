@@ -1,0 +1,167 @@
+/*
+ * Puts a peer together: store, space guard, metadata, objects, and the parts
+ * that serve them. Taken apart in the opposite order.
+ */
+#define G_LOG_DOMAIN "server"
+#include "server/server.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "server/internal.h"
+#include "server/store.h"
+
+#define DEFAULT_CHUNK_SHIFT 22
+#define DEFAULT_INLINE_MAX 4096u
+#define INLINE_MAX_MAX 65536u
+
+static bool normalise(ServerOptions *o, GError **error)
+{
+	if (o->default_chunk_shift == 0)
+		o->default_chunk_shift = DEFAULT_CHUNK_SHIFT;
+	if (o->default_chunk_shift < 12 || o->default_chunk_shift > 30) {
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "chunk size: must be from 4 KiB to 1 GiB");
+		return false;
+	}
+	if (o->inline_max == 0)
+		o->inline_max = DEFAULT_INLINE_MAX;
+	else if (o->inline_max == UINT32_MAX)
+		o->inline_max = 0;
+	if (o->inline_max > INLINE_MAX_MAX) {
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "inline size: must be at most 64 KiB");
+		return false;
+	}
+	return true;
+}
+
+static bool open_store(Server *s, GError **error)
+{
+	StoreOptions so = { .path = s->opts.store_path, .peer = s->self, .embedded = s->opts.embedded };
+
+	memcpy(so.cluster_id, s->opts.cluster_id, sizeof(so.cluster_id));
+	map_digest(s->map, so.digest);
+	s->store = store_open(&so, error);
+	return s->store != NULL;
+}
+
+static bool open_parts(Server *s, GError **error)
+{
+	s->space = space_new(store_dirfd(s->store), s->opts.reserve_bytes);
+	g_autofree char *meta_path = store_meta_path(s->store);
+	s->meta = meta_open(s->reactor, s->opts.counters, meta_path, error);
+	if (!s->meta)
+		return false;
+	int objects_fd = store_open_objects(s->store, error);
+	if (objects_fd < 0)
+		return false;
+	s->objects = objects_new(s->reactor, s->opts.counters, s->space, objects_fd, error);
+	if (!s->objects)
+		return false;
+	s->seqs = sequences_new(s);
+	s->inodes = inode_cache_new(s);
+	s->intents = intents_new(s);
+	s->orphans = orphans_new(s);
+	s->locks = locks_new(s);
+	return true;
+}
+
+typedef struct Load {
+	Server *s;
+	int r;
+} Load;
+
+static void coroutine_fn load(void *arg)
+{
+	Load *l = arg;
+
+	l->r = names_co_make_root(l->s);
+	if (l->r >= 0)
+		l->r = intents_co_load(l->s);
+	if (l->r >= 0)
+		l->r = orphans_co_load(l->s);
+}
+
+Server *server_new(const ServerOptions *opts, GError **error)
+{
+	Server *s = g_new0(Server, 1);
+
+	s->opts = *opts;
+	s->reactor = opts->reactor;
+	s->map = opts->map;
+	s->self = opts->self;
+	s->started_ns = g_get_monotonic_time() * 1000;
+	if (!normalise(&s->opts, error) || !open_store(s, error) || !open_parts(s, error)) {
+		server_free(s);
+		return NULL;
+	}
+	Load l = { .s = s };
+	reactor_run_co(s->reactor, load, &l);
+	if (l.r < 0) {
+		g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(-l.r), "store %s: can't read its metadata: %s",
+			store_path(s->store), g_strerror(-l.r));
+		server_free(s);
+		return NULL;
+	}
+	g_message("store %s of peer %u: %s", store_path(s->store), s->self, store_is_new(s->store) ? "made" : "opened");
+	return s;
+}
+
+const uint8_t *server_cluster_id(const Server *s)
+{
+	return store_cluster_id(s->store);
+}
+
+void server_attach(Server *s, Rpc *rpc)
+{
+	s->rpc = rpc;
+	names_attach(s);
+	attrs_attach(s);
+	xattrs_attach(s);
+	intents_attach(s);
+	orphans_attach(s);
+	data_attach(s);
+	locks_attach(s);
+	peer_attach(s);
+	objects_attach(s->objects, rpc);
+}
+
+static void coroutine_fn recover(void *arg)
+{
+	data_co_recover(arg);
+}
+
+void server_start(Server *s)
+{
+	s->recovering.sched = reactor_sched(s->reactor);
+	co_group_spawn(&s->recovering, recover, s);
+	intents_start(s);
+	orphans_start(s);
+}
+
+void coroutine_fn server_co_stop(Server *s)
+{
+	s->stopping = true;
+	locks_co_stop(s);
+	co_group_wait(&s->recovering);
+	intents_co_stop(s);
+	orphans_co_stop(s);
+	int r = meta_co_sync(s->meta);
+	if (r < 0)
+		g_warning("store %s: can't sync its log: %s", store_path(s->store), g_strerror(-r));
+}
+
+void server_free(Server *s)
+{
+	if (!s)
+		return;
+	locks_free(s->locks);
+	orphans_free(s->orphans);
+	intents_free(s->intents);
+	inode_cache_free(s->inodes);
+	sequences_free(s->seqs);
+	objects_free(s->objects);
+	meta_close(s->meta);
+	space_free(s->space);
+	store_close(s->store);
+	g_free(s);
+}
