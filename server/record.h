@@ -8,8 +8,8 @@
  *   slot:16 'i' ino:64                   inode
  *   slot:16 'n' ino:64                   inline data
  *   slot:16 'o' ino:64                   orphan
- *   slot:16 's' name                     sequence numbers and counters of the slot
- *   slot:16 't' ino:64 kind:8            intent (directory make/remove, truncation)
+ *   slot:16 's' name                     counters; those of the whole store: STORE_SLOT
+ *   slot:16 't' ino:64 kind:8            intent (RecordIntentKind)
  *   slot:16 'x' ino:64 name              xattr
  *
  * Values are little-endian and begin with a version byte, RECORD_VERSION.
@@ -27,6 +27,16 @@ typedef enum RecordType {
 	RECORD_ORPHAN = 'o', RECORD_SEQUENCE = 's', RECORD_INTENT = 't', RECORD_XATTR = 'x',
 } RecordType;
 
+/* What kind an intent is of; the first two are WIRE_DIR_MAKE and _REMOVE. */
+typedef enum RecordIntentKind {
+	INTENT_DIR_MAKE = 1, INTENT_DIR_REMOVE = 2, INTENT_TRUNCATE = 3,
+} RecordIntentKind;
+
+/* Behind the last slot: what belongs to the store and moves with no slot. */
+#define STORE_SLOT SLOT_COUNT
+
+/* Where the number behind slot, type and ino starts. */
+#define KEY_TAIL 11
 #define KEY_MAX (2 + 1 + 8 + 8 + 256)
 typedef struct Key {
 	size_t len;
@@ -41,8 +51,12 @@ Key key_ino(uint64_t ino, RecordType type);
 Key key_ino_num(uint64_t ino, RecordType type, uint64_t num);
 /* ... and bytes behind it. */
 Key key_ino_bytes(uint64_t ino, RecordType type, const void *bytes, size_t len);
+/* ... and one byte behind it. */
+Key key_ino_kind(uint64_t ino, RecordType type, uint8_t kind);
+/* slot, type, and a name. */
+Key key_slot_name(uint16_t slot, RecordType type, const char *name);
 Key key_dirent(uint64_t dir, uint64_t hash, const char *name, size_t name_len);
-/* Reads the 64-bit number at offset `at` of a key. */
+/* Reads the 64-bit number at offset `at` of a key; 0 when it is too short. */
 uint64_t key_get_num(const uint8_t *key, size_t key_len, size_t at);
 
 /* 62 bits, never below 16: cookies 0 to 15 are free for ".", ".." and others. */
