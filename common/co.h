@@ -31,8 +31,9 @@ typedef struct CoStats {
 	uint64_t switches;
 } CoStats;
 
-/* stack_size in bytes, rounded up to pages, a guard page is added;
- * max_live bounds each class. */
+/* stack_size in bytes, rounded up to pages, a guard page is added; 0: 256 KiB
+ * (1 MiB under AddressSanitizer). max_live bounds each class; 0, or NULL for
+ * all: 8192. */
 CoSched *co_sched_new(size_t stack_size, const uint32_t max_live[CO_CLASSES]);
 /* No coroutine may be live. NULL is fine. */
 void co_sched_free(CoSched *sched);
@@ -44,6 +45,13 @@ void co_spawn(CoSched *sched, CoClass class, CoFn *fn, void *arg);
 bool co_sched_run(CoSched *sched, uint32_t budget);
 bool co_sched_has_ready(const CoSched *sched);
 void co_sched_get_stats(const CoSched *sched, CoStats *ret_stats);
+/* The same, live: the numbers change as they are, until co_sched_free(). */
+const CoStats *co_sched_stats(const CoSched *sched);
+/* Gives back the memory of stacks that a burst left behind: all but those
+ * that were in use at once since the last call, and a few. To be called every
+ * second or so while co_sched_needs_trim(). */
+void co_sched_trim(CoSched *sched);
+bool co_sched_needs_trim(const CoSched *sched);
 /* Called each time the ready list goes from empty to not empty, so that a
  * reactor that is about to sleep knows. May be NULL. */
 void co_sched_set_notify(CoSched *sched, void (*notify)(void *arg), void *arg);
@@ -91,6 +99,7 @@ typedef struct CoGroup {
 	uint32_t running;
 	Co *waiter;
 } CoGroup;
-/* fn(arg) runs as a CO_INTERNAL coroutine of the group. */
+/* fn(arg) runs as a CO_INTERNAL coroutine of the group. Parts may have groups
+ * of their own, as long as all that wait so are fewer than the class holds. */
 void co_group_spawn(CoGroup *g, CoFn *fn, void *arg);
 void coroutine_fn co_group_wait(CoGroup *g);
