@@ -1,0 +1,151 @@
+"""Fixtures of the mount tests.
+
+tree          a directory of the test's own on each shared configuration
+              (see cluster.CONFIGS), its mounts used in turn
+make_cluster  clusters that belong to this test alone
+actor         processes that do as they are told
+figure        a number worth printing at the end
+
+A test that takes longer than its limit gets its peers killed, which ends every
+call that hangs in them."""
+import faulthandler
+import os
+import signal
+import stat
+import threading
+
+import pytest
+
+from harness import env
+from harness.cluster import Cluster, CONFIGS, Shared, live_peers
+from harness.procs import Actor
+
+DEFAULT_LIMIT = 60
+
+
+def pytest_generate_tests(metafunc):
+    if "shared" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("configs")
+        names = [n for n in (mark.args if mark else CONFIGS) if env.ROOT or n != "netns3"]
+        metafunc.parametrize("shared", names, indirect=True, scope="session")
+
+
+# ---- what the tests stand on must be there ----
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and env.ROOT and os.path.exists("/dev/fuse"):
+        # Ordinary users open it through fusermount3; put back at the end.
+        config.fuse_mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
+        os.chmod("/dev/fuse", 0o666)
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "fuse_mode"):
+        os.chmod("/dev/fuse", config.fuse_mode)
+
+
+@pytest.fixture(scope="session")
+def program():
+    """The program under test, where mounts can be made."""
+    missing = env.why_no_fuse()
+    if missing:
+        pytest.skip(missing)
+    if not env.BENCHFS.exists():
+        pytest.fail(f"no program at {env.BENCHFS}: build it, or set BENCHFS")
+    return env.BENCHFS
+
+
+# ---- clusters ----
+
+@pytest.fixture(scope="session")
+def shared(request, program, tmp_path_factory):
+    holder = Shared(request.param, tmp_path_factory.mktemp("shared"))
+    yield holder
+    fail_on(holder.stop())
+
+
+@pytest.fixture
+def tree(request, shared):
+    before = shared.ready()
+    request.node.clusters = [before]
+    yield shared.tree()
+    if not before.healthy():
+        fail_on(["a peer ended during the test", *shared.stop()])
+
+
+@pytest.fixture
+def make_cluster(request, program, tmp_path):
+    made = request.node.clusters = []
+
+    def make(n=1, start=True, **kwargs):
+        made.append(Cluster(tmp_path / f"cluster{len(made)}", n, **kwargs))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    fail_on([problem for cluster in made for problem in cluster.stop()])
+
+
+@pytest.fixture
+def actor():
+    made = []
+
+    def make(*prefix):
+        made.append(Actor(*prefix))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def fail_on(problems):
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def figure(request):
+    def report(name, value):
+        request.node.user_properties.append((f"{request.node.name}: {name}", value))
+    return report
+
+
+# ---- time limits, logs of failed tests, figures ----
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    mark = item.get_closest_marker("limit")
+    limit = env.patience(mark.args[0] if mark else DEFAULT_LIMIT) * (20 if env.SOAK else 1)
+
+    def expire():
+        item.timed_out = limit
+        for peer in list(live_peers):
+            os.kill(peer.pid, signal.SIGKILL)
+
+    timer = threading.Timer(limit, expire)
+    timer.daemon = True
+    timer.start()
+    # The last resort, for a page fault that hangs with the interpreter's lock held.
+    faulthandler.dump_traceback_later(limit + 60, exit=True)
+    yield
+    timer.cancel()
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        if hasattr(item, "timed_out"):
+            report.sections.append(("time limit", f"took over {item.timed_out} s, so its peers were killed"))
+        for cluster in getattr(item, "clusters", []):
+            report.sections += cluster.logs()
+
+
+def pytest_terminal_summary(terminalreporter):
+    figures = [p for reports in terminalreporter.stats.values() for r in reports
+               if getattr(r, "when", "") == "teardown" for p in r.user_properties]
+    if figures:
+        terminalreporter.section("figures")
+    for name, value in figures:
+        terminalreporter.line(f"{name} = {value}")

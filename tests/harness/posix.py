@@ -1,0 +1,63 @@
+"""System calls and constants that Python's os module does not have."""
+import ctypes
+import fcntl
+import mmap
+import os
+import struct
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+libc.syncfs.argtypes = [ctypes.c_int]
+
+AT_FDCWD = -100
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 0x01, 0x02, 0x08, 0x10, 0x20
+F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
+
+
+def _check(result, path=None):
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
+    return result
+
+
+def renameat2(old, new, flags):
+    _check(libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags), os.fspath(old))
+
+
+def fallocate(fd, mode, offset, length):
+    _check(libc.fallocate(fd, mode, offset, length))
+
+
+def syncfs(fd):
+    _check(libc.syncfs(fd))
+
+
+def _flock(kind, start, length):
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
+
+
+def getlk(fd, kind, start=0, length=0):
+    """What F_GETLK answers: (type, start, length, pid)."""
+    answer = fcntl.fcntl(fd, fcntl.F_GETLK, _flock(kind, start, length))
+    kind, _, start, length, pid = struct.unpack("hhqqi4x", answer)
+    return kind, start, length, pid
+
+
+def ofd_lock(fd, kind, start=0, length=0, wait=False):
+    fcntl.fcntl(fd, F_OFD_SETLKW if wait else F_OFD_SETLK, _flock(kind, start, length))
+
+
+def aligned(data):
+    """The bytes in a page-aligned buffer, for O_DIRECT."""
+    buffer = mmap.mmap(-1, max(len(data), mmap.PAGESIZE))
+    buffer[:len(data)] = data
+    return memoryview(buffer)[:len(data)]
+
+
+def pread_direct(fd, length, offset):
+    buffer = memoryview(mmap.mmap(-1, length))
+    got = os.preadv(fd, [buffer], offset)
+    return bytes(buffer[:got])
