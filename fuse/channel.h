@@ -24,6 +24,7 @@
 
 #include "common/counters.h"
 #include "common/reactor.h"
+#include "fuse/follow.h"
 #include "fuse/fuse-kernel.h"
 
 typedef struct Channel Channel;
@@ -61,11 +62,13 @@ typedef struct ChannelOptions {
 	int fd;           /* /dev/fuse of the mount, O_NONBLOCK; borrowed until channel_free() */
 	size_t max_write; /* bytes of data in a WRITE or a READ at most; a multiple of the page size */
 	ChannelSink sink;
+	Follow *follow;   /* told of each request's caller; may be NULL */
 } ChannelOptions;
 
 struct ChannelOps {
 	/* iov[0] is the struct fuse_out_header, complete. Copies or sends at
-	 * once: iov is the caller's again on return. 0 or -errno: -ENOENT when the
+	 * once: iov is the caller's again on return. What followed the message's
+	 * operation struct (names, data) may be overwritten. 0 or -errno: -ENOENT when the
 	 * kernel no longer wants it (interrupted), -ENODEV when it is gone. May
 	 * yield when called from a coroutine. */
 	int (*reply)(Request *req, const struct iovec *iov, int count);

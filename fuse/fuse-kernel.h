@@ -22,3 +22,34 @@
 #ifndef FUSE_OVER_IO_URING
 #define FUSE_OVER_IO_URING (1ULL << 41) /* 6.14 */
 #endif
+
+/* FUSE over io_uring (6.14): what lies in the buffers that an entry registers,
+ * and in the second half of its 128-byte SQE. */
+#ifndef FUSE_URING_IN_OUT_HEADER_SZ
+#include <stdint.h>
+#define FUSE_URING_IN_OUT_HEADER_SZ 128
+#define FUSE_URING_OP_IN_OUT_SZ 128
+struct fuse_uring_ent_in_out {
+	uint64_t flags;
+	uint64_t commit_id;  /* names the request in the commit */
+	uint32_t payload_sz; /* of the request's payload, then of the reply's */
+	uint32_t padding;
+	uint64_t reserved;
+};
+struct fuse_uring_req_header {
+	char in_out[FUSE_URING_IN_OUT_HEADER_SZ]; /* fuse_in_header, then fuse_out_header */
+	char op_in[FUSE_URING_OP_IN_OUT_SZ];      /* the operation's struct */
+	struct fuse_uring_ent_in_out ring_ent_in_out;
+};
+enum fuse_uring_cmd {
+	FUSE_IO_URING_CMD_INVALID = 0,
+	FUSE_IO_URING_CMD_REGISTER = 1,
+	FUSE_IO_URING_CMD_COMMIT_AND_FETCH = 2,
+};
+struct fuse_uring_cmd_req {
+	uint64_t flags;
+	uint64_t commit_id;
+	uint16_t qid;
+	uint8_t padding[6];
+};
+#endif
