@@ -29,14 +29,20 @@ struct UringOp {
 /* entries: submission queue size. Tries SQE128 | SINGLE_ISSUER |
  * DEFER_TASKRUN and falls back flag by flag; -errno when there is no ring. */
 int uring_new(uint32_t entries, Uring **ret_uring);
-/* Cancels what is still under way and waits for it. */
+/* Cancels what is still under way and waits for it: callbacks run, and must
+ * not start anything again. From the thread that made it, like all of this. */
 void uring_free(Uring *u);
 /* True when entries are 128 bytes long, as FUSE over io_uring needs. */
 bool uring_is_sqe128(const Uring *u);
 /* An entry to fill, never NULL: submits what is queued when full. The caller
  * then preps it and calls uring_sqe_set_op(). */
 struct io_uring_sqe *uring_get_sqe(Uring *u);
+/* After the prep. op NULL: nobody wants the result. Every entry must complete:
+ * no IOSQE_CQE_SKIP_SUCCESS. */
 void uring_sqe_set_op(struct io_uring_sqe *sqe, UringOp *op);
+/* The next n entries go to the kernel in one call, as a chain of linked ones
+ * must. n: well below the ring's size. */
+void uring_reserve(Uring *u, unsigned n);
 /* Asks the kernel to cancel op; its own completion still comes (-ECANCELED or
  * its result), and only then may op's memory go. */
 void uring_cancel(Uring *u, UringOp *op);
@@ -48,9 +54,12 @@ uint32_t uring_reap(Uring *u);
 /* Requests submitted or queued whose completion is outstanding. */
 uint32_t uring_inflight(const Uring *u);
 bool uring_has_unsubmitted(const Uring *u);
+/* Would uring_reap() find any? Needs no system call. */
+bool uring_has_completions(const Uring *u);
 
 /* Awaitable operations: the result of the system call of the same name, or
- * -errno. Buffers stay the caller's and must live until the return, which is
+ * -errno. As there, a read or write may do less than asked for, and never does
+ * more than 2 GiB less a page. Buffers stay the caller's and must live until the return, which is
  * always after the kernel is done with them. */
 ssize_t coroutine_fn uring_co_pread(Uring *u, int fd, void *buf, size_t len, uint64_t off);
 ssize_t coroutine_fn uring_co_pwrite(Uring *u, int fd, const void *buf, size_t len, uint64_t off);
