@@ -13,8 +13,13 @@
 
 typedef struct Objects Objects;
 
-/* dirfd: the store's objects/ directory, made when it is not there; kept. */
-Objects *objects_new(Reactor *r, Counters *c, Space *space, int dirfd, GError **error);
+/* Writes up to this size may be made plainly, on the reactor: see pace.h. */
+#define OBJECT_PLAIN_WRITE_MAX (UINT64_C(1) << 20)
+
+/* dirfd: the store's objects/ directory; kept. */
+Objects *objects_new(Reactor *r, Counters *c, Space *space, int dirfd);
+/* The same with another bound on open descriptors. */
+Objects *objects_new_bounded(Reactor *r, Counters *c, Space *space, int dirfd, uint32_t fd_bound);
 /* Nothing may be under way. */
 void objects_free(Objects *o);
 
@@ -23,7 +28,7 @@ ssize_t coroutine_fn object_co_read(Objects *o, uint64_t ino, void *buf, size_t 
 /* Writes all of it or fails; makes the object. *ret_blocks: what it occupies
  * then, 512-byte units. -ENOSPC while the space guard holds. */
 int coroutine_fn object_co_write(Objects *o, uint64_t ino, const void *buf, size_t len, uint64_t off, uint64_t *ret_blocks);
-/* Sizes an object, never makes one; 0 blocks where there is none. */
+/* Cuts an object to at most size; never makes one. 0 blocks where there is none. */
 int coroutine_fn object_co_truncate(Objects *o, uint64_t ino, uint64_t size, uint64_t *ret_blocks);
 /* mode as fallocate(2), always with FALLOC_FL_KEEP_SIZE semantics for the
  * file's size, which the home keeps. Punching makes no object. */

@@ -54,9 +54,7 @@ static bool open_parts(Server *s, GError **error)
 	int objects_fd = store_open_objects(s->store, error);
 	if (objects_fd < 0)
 		return false;
-	s->objects = objects_new(s->reactor, s->opts.counters, s->space, objects_fd, error);
-	if (!s->objects)
-		return false;
+	s->objects = objects_new(s->reactor, s->opts.counters, s->space, objects_fd);
 	s->seqs = sequences_new(s);
 	s->inodes = inode_cache_new(s);
 	s->intents = intents_new(s);
