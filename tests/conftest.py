@@ -17,7 +17,10 @@ import threading
 import pytest
 
 from harness import env
+from harness.cgroup import MemoryLimit
 from harness.cluster import Cluster, CONFIGS, Shared, live_peers
+from harness.disk import SmallDisk
+from harness.netns import Network
 from harness.procs import Actor
 
 DEFAULT_LIMIT = 60
@@ -83,6 +86,47 @@ def make_cluster(request, program, tmp_path):
 
     yield make
     fail_on([problem for cluster in made for problem in cluster.stop()])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """small_disk(MIB): a file system of that size. Ask for it before make_cluster."""
+    made = []
+
+    def make(mib):
+        made.append(SmallDisk(tmp_path / f"small{len(made)}", mib))
+        return made[-1]
+
+    yield make
+    fail_on([problem for disk in made for problem in disk.close()])
+
+
+@pytest.fixture
+def memory_limit(tmp_path):
+    """memory_limit(BYTES): a cgroup. Ask for it before make_cluster."""
+    made = []
+
+    def make(limit):
+        made.append(MemoryLimit(f"benchfs-test-{os.getpid()}-{len(made)}", limit))
+        return made[-1]
+
+    yield make
+    for group in made:
+        group.close()
+
+
+@pytest.fixture
+def network():
+    """network(N): machines of a network. Ask for it before make_cluster."""
+    made = []
+
+    def make(n):
+        made.append(Network(n))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

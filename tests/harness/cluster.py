@@ -206,15 +206,17 @@ class Cluster:
             self.addresses = [] if alone else [f"127.0.0.1:{p}" for p in ports.take(n)]
         if not alone:
             run(BENCHFS, "secret", self.secret, env={**os.environ, **sanitizer_env(self.base)})
-        self.common = [] if alone else ["--peers", ",".join(self.addresses), "--secret-file", self.secret, "--wait", str(wait)]
+        self.common = [] if alone else ["--peers", ",".join(self.addresses), "--secret-file", self.secret]
         self.common += ["--transport", transport] if transport else []
         self.common += args
+        self.wait = [] if alone else ["--wait", str(patience(wait))]
         self.peers = [self._peer(i, "serve" if serve else "mount", prefix) for i in range(n)]
         self.peers += [self._peer(i, "client", prefix) for i in range(n, n + clients)]
         self.stopped = False
 
     def _peer(self, i, kind, prefix=()):
         listen = ["--listen", self.addresses[i]] if i < len(self.addresses) else []
+        listen += self.wait if kind != "serve" else []
         where = self.network.nodes[i].prefix if self.network else []
         return Peer(self.base / f"peer{i}", kind, [*self.common, *listen], [*where, *prefix])
 
