@@ -6,9 +6,11 @@
  * progressed register a ReactorPoller.
  */
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/co.h"
+#include "common/counters.h"
 #include "common/uring.h"
 
 typedef struct Reactor Reactor;
@@ -17,14 +19,15 @@ typedef struct ReactorOptions {
 	uint32_t ring_entries;            /* 0: 1024 */
 	size_t stack_size;                /* bytes; 0: the default */
 	uint32_t max_live[CO_CLASSES];    /* 0: the default of each class */
-	uint32_t work_threads;            /* 0: 4 */
+	uint32_t work_threads;            /* at most; 0: 4 */
 	int64_t spin_ns;                  /* upper bound of adaptive spinning; 0: none */
 } ReactorOptions;
 
+/* The thread that makes it is the one that runs it, without a fork between. */
 Reactor *reactor_new(const ReactorOptions *opts, GError **error);
 /* Everything registered must be gone. NULL is fine. */
 void reactor_free(Reactor *r);
-/* Runs until reactor_quit(). */
+/* Runs until reactor_quit(), which any thread may call, also before. */
 void reactor_run(Reactor *r);
 void reactor_quit(Reactor *r);
 /* One iteration, for tests and for start-up code that drives the reactor
@@ -34,6 +37,12 @@ void reactor_iterate(Reactor *r, bool may_block);
  * and shut-down, outside of any coroutine. */
 void reactor_run_co(Reactor *r, CoFn *fn, void *arg);
 
+/* Names its counters in c, from which the caller removes them or which it
+ * frees before the reactor: "reactor.sleeps", "co.switches", ... */
+void reactor_add_counters(Reactor *r, Counters *c);
+
+/* For sources of GLib's: signals, say. A source that is attached while the
+ * reactor runs is noticed within a millisecond. */
 GMainContext *reactor_context(Reactor *r);
 CoSched *reactor_sched(Reactor *r);
 Uring *reactor_uring(Reactor *r);
@@ -44,7 +53,7 @@ int64_t reactor_now_ns(const Reactor *r);
  * readable when there is more to do. */
 typedef struct ReactorPoller {
 	int fd;
-	bool (*progress)(void *arg); /* true: did something, call again */
+	bool (*progress)(void *arg); /* true: did something, call again; never yields */
 	bool (*arm)(void *arg);      /* before sleeping; false: busy, progress again */
 	void *arg;
 	/* private */
