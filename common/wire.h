@@ -85,10 +85,13 @@ typedef struct WireAttrRep { WireAttr attr; } WireAttrRep;
 
 typedef struct WireNameReq {
 	uint64_t dir;
-	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR */
+	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR; LOOKUP: WIRE_LOOKUP_CHILD */
 	uint16_t name_len, pad;
 } WireNameReq;
-enum { WIRE_UNLINK_RMDIR = 1 << 0 };
+enum { WIRE_UNLINK_RMDIR = 1 << 0,
+       /* has dir any name for the inode whose decimal number is the name? Waits
+        * for changes of dir under way. For settling intents. */
+       WIRE_LOOKUP_CHILD = 1 << 1 };
 
 /* have_attr 0: a directory whose home is elsewhere; only attr.ino and the type
  * bits of attr.mode are set, ask its home. */

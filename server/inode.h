@@ -10,6 +10,7 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "common/co.h"
 #include "common/wire.h"
 #include "server/meta.h"
 
@@ -37,6 +38,9 @@ struct Inode {
 	uint32_t refs;
 	GList lru;
 	bool gone; /* deleted while referenced: answers -ENOENT */
+	bool loading;
+	int load_result;
+	CoQueue loaded;
 };
 
 /* A reference to inode ino. -ENOENT (also when it is not served here: -ESTALE). */
@@ -46,6 +50,18 @@ void inode_unref(struct Server *s, Inode *inode);
  * that no two callers can block each other. Afterwards check ->gone. */
 void coroutine_fn inode_co_lock_many(Inode *inodes[], uint32_t n);
 void inode_unlock_many(Inode *inodes[], uint32_t n);
+
+/* After the commit that created it: puts an inode into the cache. d is moved
+ * out of the caller's. Returns a reference. */
+Inode *coroutine_fn inode_co_add(struct Server *s, InodeData *d);
+/* After the commit that deleted its records. The caller holds a reference. */
+void inode_set_gone(struct Server *s, Inode *inode);
+/* Adds delta to the count of inodes of this store, in memory and in a batch;
+ * where the commit fails inode_count_undo() with the same delta. */
+void inode_count_add(struct Server *s, MetaBatch *b, int delta);
+void inode_count_undo(struct Server *s, int delta);
+/* Reads the count; once, before the first change. */
+int coroutine_fn inode_count_co_load(struct Server *s);
 
 /* Copies d (deep). */
 void inode_data_copy(InodeData *dst, const InodeData *src);
@@ -58,6 +74,13 @@ void inode_publish(Inode *inode, InodeData *d);
 
 /* Sets what an object of `target` occupies and recomputes attr.blocks. */
 void inode_data_set_blocks(InodeData *d, uint16_t target, uint64_t blocks);
+/* attr.blocks from the objects and, of an inline file, from its size. */
+void inode_data_count_blocks(InodeData *d);
+/* Adds the deletion of all records of an inode: itself, inline data, xattrs,
+ * runs, orphan, intents. */
+void inode_data_delete(MetaBatch *b, const InodeData *d);
+/* CLOCK_REALTIME in ns. */
+int64_t inode_now_ns(void);
 /* mtime and ctime (or ctime alone) become now, or one ns more than they were
  * when the clock has not moved on: they strictly increase with each change. */
 void inode_data_touch(InodeData *d, bool mtime);

@@ -30,6 +30,7 @@ struct Server {
 	Orphans *orphans;
 	Intents *intents;
 	LockTable *locks;
+	CoMutex tree_lock; /* held while a directory moves to another parent */
 	int64_t started_ns;
 	bool stopping;      /* server_co_stop() has begun */
 	CoGroup recovering; /* data_co_recover() */
@@ -45,6 +46,10 @@ void data_attach(Server *s);    /* LAYOUT READ WRITE COMMIT FALLOCATE SEEK FSYNC
 void locks_attach(Server *s);   /* LOCK_GET LOCK_SET LOCK_CANCEL */
 void peer_attach(Server *s);    /* PING PEER_INFO STATFS */
 
+/* xattrs.c, for what clears setuid too (writes, chown): the capabilities of a
+ * program go when its owner or its bytes change. */
+void xattrs_kill_capability(MetaBatch *b, const InodeData *d);
+
 /* data.c, for SETATTR and for the removal of inodes. The inode is locked. */
 /* Changes the size of a regular file: batch gets the records, *d the new
  * values; objects are cut or zeroed so that no byte behind the size survives,
@@ -58,13 +63,6 @@ int coroutine_fn data_co_remove_objects(Server *s, const InodeData *d);
 void coroutine_fn data_co_recover(Server *s);
 /* Text for benchfs.info: chunk map and where each run lives; appended. */
 void coroutine_fn data_co_describe(Server *s, Inode *inode, GString *text);
-
-/* orphans.c: d's inode has just lost its last name. Adds to the batch what
- * turns it into an orphan. */
-void orphans_add_to_batch(Server *s, MetaBatch *b, InodeData *d);
-/* ... and after the commit: asks who has it open, and deletes it as soon as
- * nobody has. Returns once a local answer is known, does the rest behind. */
-void coroutine_fn orphans_co_reap(Server *s, uint64_t ino);
 
 /* ---- life of the parts: server.c calls these ---- */
 

@@ -1,0 +1,96 @@
+#include "server/change.h"
+
+#include <sys/stat.h>
+
+#include "server/orphans.h"
+
+void change_begin(Change *c, Server *s)
+{
+	c->s = s;
+	c->b = meta_batch_new(s->meta);
+	c->n = 0;
+	c->count = 0;
+}
+
+static ChangeItem *change_item(Change *c, Inode *inode)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		if (c->items[i].inode == inode)
+			return &c->items[i];
+	}
+	g_assert(c->n < G_N_ELEMENTS(c->items));
+	ChangeItem *item = &c->items[c->n++];
+	*item = (ChangeItem) { .inode = inode };
+	inode_data_copy(&item->d, &inode->d);
+	return item;
+}
+
+InodeData *change_data(Change *c, Inode *inode)
+{
+	return &change_item(c, inode)->d;
+}
+
+void change_delete(Change *c, Inode *inode)
+{
+	change_item(c, inode)->deleted = true;
+	c->count--;
+}
+
+void coroutine_fn change_co_orphan(Change *c, Inode *inode)
+{
+	ChangeItem *item = change_item(c, inode);
+	bool has_objects = S_ISREG(item->d.attr.mode) && !(item->d.flags & INODE_INLINE);
+
+	item->d.attr.nlink = 0;
+	inode_data_touch(&item->d, false);
+	if (!has_objects && orphans_co_surely_closed(c->s, item->d.attr.ino)) {
+		change_delete(c, inode);
+		return;
+	}
+	orphans_add_to_batch(c->b, &item->d);
+	item->orphaned = true;
+}
+
+int coroutine_fn change_co_commit(Change *c)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		ChangeItem *item = &c->items[i];
+
+		if (item->deleted)
+			inode_data_delete(c->b, &item->d);
+		else
+			inode_data_put(c->b, &item->d);
+	}
+	if (c->count != 0)
+		inode_count_add(c->s, c->b, c->count);
+	int r = meta_batch_co_commit(g_steal_pointer(&c->b));
+	if (r < 0 && c->count != 0)
+		inode_count_undo(c->s, c->count);
+	for (uint32_t i = 0; i < c->n; i++) {
+		ChangeItem *item = &c->items[i];
+
+		if (r < 0)
+			item->orphaned = false;
+		else if (item->deleted)
+			inode_set_gone(c->s, item->inode);
+		else
+			inode_publish(item->inode, &item->d);
+	}
+	return r;
+}
+
+void coroutine_fn change_co_reap(Change *c)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		if (c->items[i].orphaned)
+			orphans_co_reap(c->s, c->items[i].inode->d.attr.ino);
+	}
+}
+
+void change_clear(Change *c)
+{
+	for (uint32_t i = 0; i < c->n; i++)
+		inode_data_clear(&c->items[i].d);
+	c->n = 0;
+	g_clear_pointer(&c->b, meta_batch_free);
+}

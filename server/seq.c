@@ -1,0 +1,123 @@
+#define G_LOG_DOMAIN "server"
+#include "server/seq.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "server/record.h"
+
+/* Numbers below are for inodes that are made by name (the root). */
+#define FIRST 16
+#define BLOCK (UINT64_C(1) << 16)
+#define COUNTER_NAME "next-inode"
+
+struct Sequences {
+	uint64_t next, limit; /* [next, limit) is reserved; both 0: not read yet */
+	bool reserving;
+	int result;           /* of the last reservation */
+	CoQueue waiters;
+	CoGroup ahead;
+};
+
+typedef struct CounterRecord {
+	uint8_t version, pad[7];
+	uint64_t value;
+} CounterRecord;
+
+Sequences *sequences_new(Server *s)
+{
+	Sequences *q = g_new0(Sequences, 1);
+
+	q->ahead.sched = reactor_sched(s->reactor);
+	return q;
+}
+
+void sequences_free(Sequences *q)
+{
+	if (q)
+		g_assert(q->ahead.running == 0);
+	g_free(q);
+}
+
+void coroutine_fn sequences_co_stop(Server *s)
+{
+	co_group_wait(&s->seqs->ahead);
+}
+
+/* Where the last process's reservation ended. */
+static int coroutine_fn load(Server *s, uint64_t *ret_limit)
+{
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, COUNTER_NAME);
+	MetaValue v = { 0 };
+	CounterRecord rec;
+	int r = meta_co_get(s->meta, key.data, key.len, &v);
+
+	if (r == -ENOENT) {
+		*ret_limit = FIRST;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (v.len == sizeof(rec))
+		memcpy(&rec, v.data, sizeof(rec));
+	if (v.len != sizeof(rec) || rec.version != RECORD_VERSION || rec.value < FIRST || rec.value > INO_SEQ_MASK - BLOCK) {
+		g_warning("the counter of inode numbers can't be read: no new files");
+		r = -EIO;
+	} else {
+		*ret_limit = rec.value;
+	}
+	meta_value_clear(&v);
+	return r;
+}
+
+static int coroutine_fn store_limit(Server *s, uint64_t limit)
+{
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, COUNTER_NAME);
+	CounterRecord rec = { .version = RECORD_VERSION, .value = limit };
+	MetaBatch *b = meta_batch_new(s->meta);
+
+	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));
+	int r = meta_batch_co_commit(b);
+	if (r < 0)
+		return r;
+	return meta_co_sync(s->meta);
+}
+
+static void coroutine_fn reserve(void *arg)
+{
+	Server *s = arg;
+	Sequences *q = s->seqs;
+	uint64_t limit = q->limit;
+	int r = 0;
+
+	if (limit == 0)
+		r = load(s, &limit);
+	if (r >= 0)
+		r = store_limit(s, limit + BLOCK);
+	if (r >= 0) {
+		if (q->limit == 0)
+			q->next = limit;
+		q->limit = limit + BLOCK;
+	}
+	q->result = r;
+	q->reserving = false;
+	co_queue_wake_all(&q->waiters);
+}
+
+int coroutine_fn sequences_co_take(Server *s, uint16_t slot, uint64_t *ret_ino)
+{
+	Sequences *q = s->seqs;
+
+	/* ahead of need, so that nobody waits for a disk */
+	if (q->limit - q->next < BLOCK / 2 && !q->reserving) {
+		q->reserving = true;
+		co_group_spawn(&q->ahead, reserve, s);
+	}
+	while (q->next == q->limit) {
+		if (!q->reserving)
+			return q->result < 0 ? q->result : -EIO;
+		co_queue_wait(&q->waiters);
+	}
+	*ret_ino = ino_make(slot, q->next++);
+	return 0;
+}
