@@ -54,7 +54,7 @@ static bool unmount(const char *path, bool lazy, GError **error)
 	if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
 		return true;
 	if (errno == EBUSY)
-		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s is in use; 'fuser -vm %s' shows by whom, and --lazy detaches it all the same", path, path);
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s is busy; 'fuser -vm %s' shows who uses it, and --lazy detaches it all the same", path, path);
 	else
 		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot unmount %s: %s", path, g_strerror(errno));
 	return false;

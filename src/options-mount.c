@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* In a family the last one wins; kernel "": the default, nothing to say. */
+/* In a family the last one wins; kernel "": the default, nothing to say
+ * (for suid and dev the default of a FUSE mount is the other). */
 enum { FAMILY_RO, FAMILY_SUID, FAMILY_DEV, FAMILY_EXEC, FAMILY_ATIME, FAMILY_DIRATIME,
        FAMILY_SYNC, FAMILY_DIRSYNC, FAMILY_OTHER, FAMILY_NONE, FAMILIES };
 G_STATIC_ASSERT(FAMILIES <= MOUNT_FAMILY_COUNT);
@@ -16,9 +17,9 @@ static const struct {
 	{ "ro", FAMILY_RO, "ro" },
 	{ "rw", FAMILY_RO, "" },
 	{ "nosuid", FAMILY_SUID, "nosuid" },
-	{ "suid", FAMILY_SUID, "" },
+	{ "suid", FAMILY_SUID, "suid" },
 	{ "nodev", FAMILY_DEV, "nodev" },
-	{ "dev", FAMILY_DEV, "" },
+	{ "dev", FAMILY_DEV, "dev" },
 	{ "noexec", FAMILY_EXEC, "noexec" },
 	{ "exec", FAMILY_EXEC, "" },
 	{ "noatime", FAMILY_ATIME, "noatime" },

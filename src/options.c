@@ -202,6 +202,13 @@ static bool is_choice(const char *choices, const char *text)
 	return g_strv_contains((const char *const *)list, text);
 }
 
+/* Words that stand where a file name could. */
+static bool is_word(const OptionDef *d, const char *value)
+{
+	return (d->offset == AT(store) && !strcmp(value, "none")) ||
+	       (d->offset == AT(log_file) && !strcmp(value, "syslog"));
+}
+
 static void replace_text(Options *o, const OptionDef *d, char *text)
 {
 	char **p = &G_STRUCT_MEMBER(char *, o, d->offset);
@@ -250,10 +257,8 @@ static bool set_value(Options *o, const OptionDef *d, const char *value, const c
 		break;
 	case TYPE_FILE: /* absolute: the daemon leaves its working directory */
 		wanted = *value ? NULL : "a file name";
-		if (!wanted && d->offset == AT(store) && !strcmp(value, "none"))
-			replace_text(o, d, g_strdup(value));
-		else if (!wanted)
-			replace_text(o, d, g_canonicalize_filename(value, dir));
+		if (!wanted)
+			replace_text(o, d, is_word(d, value) ? g_strdup(value) : g_canonicalize_filename(value, dir));
 		break;
 	case TYPE_MOUNT_LIST:
 		if (!options_set_mount_list(o, value, error))

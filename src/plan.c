@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "src/mounts.h"
 #include "src/peers.h"
 
@@ -206,12 +207,23 @@ static bool plan_mount(RunPlan *p, Options *o, const char *mountpoint, const cha
 	return plan_kernel_opts(p, o, error) && check_mountpoint(p->mountpoint, error);
 }
 
+/* The log itself is opened by the daemon. */
+static bool check_log(const Options *o, GError **error)
+{
+	g_autoptr(GError) why = NULL;
+	g_autoptr(Log) log = log_setup(o->log, NULL, &why);
+
+	if (!log)
+		options_set_error(error, "--log: %s", why->message);
+	return log;
+}
+
 RunPlan *run_plan_new(Options *o, const char *mountpoint, const char *source, GError **error)
 {
 	g_autoptr(RunPlan) p = g_new0(RunPlan, 1);
 
 	p->o = o;
-	if (!plan_mount(p, o, mountpoint, source, error) || !check_sizes(p, error) ||
+	if (!plan_mount(p, o, mountpoint, source, error) || !check_sizes(p, error) || !check_log(o, error) ||
 	    !plan_peers(p, error) || !plan_store(p, error))
 		return NULL;
 	return g_steal_pointer(&p);
