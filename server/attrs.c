@@ -1,0 +1,118 @@
+/* GETATTR and SETATTR. Who may do what the kernel has checked. */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "server/change.h"
+
+static int coroutine_fn getattr(void *ctx, RpcReq *r)
+{
+	Server *s = ctx;
+	const WireInoReq *req = r->req;
+	WireAttrRep *rep = r->rep;
+	Inode *inode;
+	int res = inode_co_get(s, req->ino, &inode);
+
+	if (res < 0)
+		return res;
+	rep->attr = inode->d.attr;
+	inode_unref(s, inode);
+	return 0;
+}
+
+static int check(const WireSetattrReq *req, const InodeData *d)
+{
+	if (!(req->valid & WIRE_SET_SIZE))
+		return 0;
+	if (S_ISDIR(d->attr.mode))
+		return -EISDIR;
+	if (!S_ISREG(d->attr.mode))
+		return -EINVAL;
+	return req->size > INT64_MAX ? -EFBIG : 0;
+}
+
+/* A new owner of a program must not inherit what the old one let it do; nor
+ * must new bytes. Of directories the bits mean something else. */
+static void kill_privileges(const WireSetattrReq *req, MetaBatch *b, InodeData *d)
+{
+	bool owner = req->valid & (WIRE_SET_UID | WIRE_SET_GID);
+
+	if (S_ISDIR(d->attr.mode))
+		return;
+	if (owner || (req->valid & WIRE_SET_KILL_SUIDGID))
+		inode_data_kill_suidgid(d);
+	if (owner || (req->valid & WIRE_SET_SIZE))
+		xattrs_kill_capability(b, d);
+}
+
+static void set_owner_and_mode(const WireSetattrReq *req, InodeData *d)
+{
+	WireAttr *a = &d->attr;
+
+	if (req->valid & WIRE_SET_UID)
+		a->uid = req->uid;
+	if (req->valid & WIRE_SET_GID)
+		a->gid = req->gid;
+	if (req->valid & WIRE_SET_MODE)
+		a->mode = (a->mode & S_IFMT) | (req->mode & 07777);
+}
+
+/* Last: a time that is given wins over the one that a new size brings. */
+static void set_times(const WireSetattrReq *req, InodeData *d)
+{
+	WireAttr *a = &d->attr;
+
+	inode_data_touch(d, req->valid & (WIRE_SET_MTIME_NOW | WIRE_SET_SIZE));
+	if (req->valid & WIRE_SET_ATIME_NOW)
+		a->atime_ns = a->ctime_ns;
+	else if (req->valid & WIRE_SET_ATIME)
+		a->atime_ns = req->atime_ns;
+	if ((req->valid & (WIRE_SET_MTIME | WIRE_SET_MTIME_NOW)) == WIRE_SET_MTIME)
+		a->mtime_ns = req->mtime_ns;
+}
+
+static int coroutine_fn setattr_locked(Server *s, Inode *inode, const WireSetattrReq *req)
+{
+	g_auto(Change) c = { 0 };
+	int r = inode->gone ? -ENOENT : check(req, &inode->d);
+
+	if (r < 0 || req->valid == 0)
+		return r;
+	change_begin(&c, s);
+	InodeData *d = change_data(&c, inode);
+	if (req->valid & WIRE_SET_SIZE) {
+		r = data_co_truncate_prepare(s, c.b, d, req->size);
+		if (r < 0)
+			return r;
+	}
+	kill_privileges(req, c.b, d);
+	set_owner_and_mode(req, d);
+	set_times(req, d);
+	r = change_co_commit(&c);
+	if (r < 0 || !(req->valid & WIRE_SET_SIZE))
+		return r;
+	return data_co_truncate_finish(s, inode);
+}
+
+static int coroutine_fn setattr(void *ctx, RpcReq *r)
+{
+	Server *s = ctx;
+	const WireSetattrReq *req = r->req;
+	WireAttrRep *rep = r->rep;
+	Inode *inode;
+	int res = inode_co_get(s, req->ino, &inode);
+
+	if (res < 0)
+		return res;
+	co_mutex_lock(&inode->lock);
+	res = setattr_locked(s, inode, req);
+	rep->attr = inode->d.attr;
+	co_mutex_unlock(&inode->lock);
+	inode_unref(s, inode);
+	return res;
+}
+
+void attrs_attach(Server *s)
+{
+	rpc_serve(s->rpc, WIRE_GETATTR, getattr, s);
+	rpc_serve(s->rpc, WIRE_SETATTR, setattr, s);
+}
