@@ -324,8 +324,10 @@ static void reactor_sleep(Reactor *r, int64_t until_ns)
 		reactor_timer_arm(r, &r->trim_timer, r->now_ns + TRIM_EVERY_NS);
 		until_ns = MIN(until_ns, r->trim_timer.at_ns);
 	}
+	/* Not in one expression with MAX(), which looks at the clock twice. */
+	int64_t wait_ns = until_ns == FOREVER ? FOREVER : until_ns - clock_ns();
 	r->stats.sleeps++;
-	submit(r, until_ns == FOREVER ? -1 : MAX(until_ns - clock_ns(), 0));
+	submit(r, wait_ns == FOREVER ? -1 : MAX(wait_ns, 0));
 }
 
 /* One call of the poll function. */
