@@ -59,7 +59,7 @@ static bool open_store(Node *n, const NodeOptions *o, GError **error)
 		.reactor = n->reactor, .counters = n->counters, .map = n->map,
 		.store_path = o->store, .self = n->self, .embedded = !n->network,
 		.reserve_bytes = o->reserve_bytes, .default_chunk_shift = o->chunk_shift,
-		.inline_max = o->inline_max,
+		.inline_max = o->inline_max, .has_mount = o->mountpoint,
 	};
 
 	memcpy(so.cluster_id, n->cluster_id, 16);
