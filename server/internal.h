@@ -11,6 +11,7 @@ typedef struct InodeCache InodeCache;
 typedef struct Orphans Orphans;
 typedef struct Intents Intents;
 typedef struct LockTable LockTable;
+typedef struct FileMaps FileMaps;
 typedef struct Store Store;
 typedef struct Sequences Sequences;
 
@@ -30,10 +31,15 @@ struct Server {
 	Orphans *orphans;
 	Intents *intents;
 	LockTable *locks;
+	FileMaps *maps;    /* chunk maps: filemap.h */
+	GHashTable *cuts;  /* &ino -> truncations whose objects are still to be cut: truncate.c */
 	CoMutex tree_lock; /* held while a directory moves to another parent */
 	int64_t started_ns;
 	bool stopping;      /* server_co_stop() has begun */
 	CoGroup recovering; /* data_co_recover() */
+	struct {
+		uint64_t inline_reads, inline_writes, object_writes;
+	} stats;
 };
 
 /* Each registers its handlers; server_attach() calls them all. ctx: Server. */
@@ -51,13 +57,14 @@ void peer_attach(Server *s);    /* PING PEER_INFO STATFS */
 void xattrs_kill_capability(MetaBatch *b, const InodeData *d);
 
 /* data.c, for SETATTR and for the removal of inodes. The inode is locked. */
-/* Changes the size of a regular file: batch gets the records, *d the new
- * values; objects are cut or zeroed so that no byte behind the size survives,
+/* Changes the size of a regular file: batch gets the records (not the inode's,
+ * which is the caller's to put), *d the new values; objects are cut or zeroed so that no byte behind the size survives,
  * whatever crashes when (a truncation intent is in the batch where objects
  * must be cut, and is settled after the commit by data_co_truncate_finish()). */
 int coroutine_fn data_co_truncate_prepare(Server *s, MetaBatch *b, InodeData *d, uint64_t size);
 int coroutine_fn data_co_truncate_finish(Server *s, Inode *inode);
-/* Removes the objects of an inode on all its targets; 0 when all are gone. */
+/* Removes the objects of an inode on all its targets; 0 when all are gone. An
+ * inode has objects where n_blocks > 0, INODE_INLINE or not. */
 int coroutine_fn data_co_remove_objects(Server *s, const InodeData *d);
 /* Redoes truncations a crash interrupted; at start, from a coroutine. */
 void coroutine_fn data_co_recover(Server *s);
@@ -89,6 +96,7 @@ int coroutine_fn names_co_make_root(Server *s);
  * that may need other peers) and logs how much it found. */
 int coroutine_fn intents_co_load(Server *s);
 int coroutine_fn orphans_co_load(Server *s);
+int coroutine_fn data_co_load(Server *s);
 /* Background work: started by server_start() once calls can be made, stopped
  * by server_co_stop(); _co_stop() returns when no coroutine of theirs is left. */
 void intents_start(Server *s);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/filemap.h"
 #include "server/internal.h"
 #include "server/store.h"
 
@@ -44,6 +45,20 @@ static bool open_store(Server *s, GError **error)
 	return s->store != NULL;
 }
 
+static void add_counters(Server *s)
+{
+	counters_add(s->opts.counters, "data.inline_reads", &s->stats.inline_reads);
+	counters_add(s->opts.counters, "data.inline_writes", &s->stats.inline_writes);
+	counters_add(s->opts.counters, "data.object_writes", &s->stats.object_writes);
+}
+
+static void remove_counters(Server *s)
+{
+	counters_remove(s->opts.counters, &s->stats.inline_reads);
+	counters_remove(s->opts.counters, &s->stats.inline_writes);
+	counters_remove(s->opts.counters, &s->stats.object_writes);
+}
+
 static bool open_parts(Server *s, GError **error)
 {
 	s->space = space_new(store_dirfd(s->store), s->opts.reserve_bytes);
@@ -60,6 +75,9 @@ static bool open_parts(Server *s, GError **error)
 	s->intents = intents_new(s);
 	s->orphans = orphans_new(s);
 	s->locks = locks_new(s);
+	s->maps = filemaps_new(s);
+	add_counters(s);
+	s->cuts = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	return true;
 }
 
@@ -77,6 +95,8 @@ static void coroutine_fn load(void *arg)
 		l->r = intents_co_load(l->s);
 	if (l->r >= 0)
 		l->r = orphans_co_load(l->s);
+	if (l->r >= 0)
+		l->r = data_co_load(l->s);
 }
 
 Server *server_new(const ServerOptions *opts, GError **error)
@@ -152,6 +172,11 @@ void server_free(Server *s)
 {
 	if (!s)
 		return;
+	if (s->cuts) {
+		remove_counters(s);
+		g_hash_table_destroy(s->cuts);
+	}
+	filemaps_free(s->maps);
 	locks_free(s->locks);
 	orphans_free(s->orphans);
 	intents_free(s->intents);
