@@ -1,0 +1,22 @@
+#pragma once
+/* The locks of this home's inodes, apart from how they are asked for. */
+#include "server/internal.h"
+#include "server/lockset.h"
+
+/* All waits of a home at once: each keeps a coroutine and its stack. */
+#define LOCK_WAITERS_MAX 256u
+/* Ranges held at once. */
+#define LOCKS_MAX (UINT64_C(1) << 20)
+
+/* Sets, changes or (F_UNLCK) drops a lock. -EAGAIN when it is another's and
+ * !wait; with wait: -EINTR when cancelled, -EDEADLK when it would wait for
+ * itself (fcntl only), -ENOLCK when too many wait or are held. flock: the range
+ * is all of the file, and what the owner had is given up before waiting. */
+int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want, bool flock, bool wait, uint64_t wait_id);
+/* The first lock that is in want's way, or F_UNLCK. */
+void locks_get(LockTable *t, uint64_t ino, const LockRange *want, bool flock, LockRange *ret);
+/* Ends a wait with -EINTR, also one that comes up to ten seconds later. */
+void locks_cancel(LockTable *t, uint64_t session, uint64_t wait_id);
+/* Drops a session's locks, ends its waits. */
+void locks_end_session(LockTable *t, uint64_t session);
+uint32_t locks_waiting(const LockTable *t);
