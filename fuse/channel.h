@@ -39,6 +39,7 @@ struct Request {
 	size_t len; /* of all of it; at least the header's */
 
 	/* The mount's; the channel zeroes them before sink->request(). */
+	void *owner;
 	GList link;         /* among the requests under way */
 	bool interrupted;   /* the caller got a signal */
 	bool replied;

@@ -53,3 +53,8 @@ struct fuse_uring_cmd_req {
 	uint8_t padding[6];
 };
 #endif
+
+/* SETXATTR without FUSE_SETXATTR_EXT (before 5.13): size and flags alone. */
+#ifndef FUSE_COMPAT_SETXATTR_IN_SIZE
+#define FUSE_COMPAT_SETXATTR_IN_SIZE 8
+#endif

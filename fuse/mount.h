@@ -24,6 +24,11 @@ typedef struct MountOptions {
 	bool alone;               /* the only mount there can be: the kernel may cache */
 	MountChannel channel;
 	uint16_t store_peer;      /* my own store's peer id, or PEER_NONE */
+	/* for tests of older kernels: features to do without, a comma list of the
+	 * names in init.c ("readdirplus,max_pages"), and the highest minor number
+	 * of the FUSE protocol (0: no limit) */
+	const char *disable_features;
+	uint32_t max_proto_minor;
 	/* benchfs.status of the root: text, to be freed; runs as a coroutine */
 	char *coroutine_fn (*status)(void *arg);
 	void *status_arg;

@@ -1,0 +1,158 @@
+#pragma once
+/* What the files of fuse/ share: the Mount itself. Nobody else includes it. */
+#include <fuse_lowlevel.h>
+
+#include "common/ino.h"
+#include "common/rpc.h"
+#include "fuse/channel.h"
+#include "fuse/init.h"
+#include "fuse/kmount.h"
+#include "fuse/layout.h"
+#include "fuse/lock-owners.h"
+#include "fuse/mount.h"
+#include "fuse/open-table.h"
+
+#define OPCODES 64
+#define EARLY_INTERRUPTS 32
+
+struct Mount {
+	MountOptions opts;
+	Reactor *reactor;
+	Rpc *rpc;
+	const ClusterMap *map;
+	uint16_t self;
+
+	Kmount *kmount;
+	int fd;                  /* the session's once that is there, which closes it */
+	struct fuse_session *se;
+	Channel *classic, *uring;
+	Follow *follow;
+	InitWishes wishes;
+	uint64_t agreed;         /* INIT's flags */
+	bool ready, ended, stopping, stopped;
+
+	GQueue requests;         /* of Request.link: under way */
+	CoQueue idle;            /* waits for `requests` to be empty */
+	uint64_t early[EARLY_INTERRUPTS]; /* INTERRUPTs whose request is not here yet */
+	uint32_t early_next;
+	uint32_t lock_waits;     /* requests waiting for a lock */
+	CoGroup background;      /* what goes on behind replies */
+
+	OpenTable *opens;
+	LockOwners *lock_owners;
+	Layouts *layouts;
+	uint64_t next_fh;
+	double timeout;          /* seconds the kernel may keep names and attributes */
+	WireStatfsRep *statfs;   /* the last answer of each peer */
+
+	/* counters */
+	uint64_t requests_of[OPCODES], other_requests, inflight;
+	uint64_t bytes_read, bytes_written, lock_waits_refused;
+};
+
+extern const struct fuse_lowlevel_ops mount_ops;
+
+static inline Mount *mount_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* The kernel's message, for what libfuse hides. */
+static inline Request *request_current(void)
+{
+	return co_get_local();
+}
+
+static inline const void *request_arg(void)
+{
+	return request_current()->in + 1;
+}
+
+/* A call to the home of ino. -ESTALE for a number that has none; an answer
+ * that made no sense is -EIO. */
+int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call);
+/* The same, for requests about the inode itself: that there is no such inode
+ * is -ESTALE, upon which the kernel looks the name up again. */
+int coroutine_fn mount_co_call_ino(Mount *m, uint64_t ino, WireOp op, RpcCall *call);
+int coroutine_fn mount_co_getattr(Mount *m, uint64_t ino, WireAttr *ret_attr);
+/* Sends the kernel a message that invalidates an inode's attributes alone,
+ * which takes no lock of the kernel's. */
+void mount_forget_attr(Mount *m, uint64_t ino);
+/* fn(arg) behind the reply, which it must not delay. */
+void mount_spawn(Mount *m, CoFn *fn, void *arg);
+
+/* ---- ops.c: between the wire's structs and libfuse's ---- */
+
+void ops_reply(fuse_req_t req, int r); /* 0 or -errno */
+void ops_fill_stat(const WireAttr *attr, struct stat *ret_st);
+void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_param *ret_entry);
+/* Completes an entry whose attributes are at another home. */
+int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep);
+void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep);
+void ops_reply_attr(fuse_req_t req, const WireAttr *attr);
+/* Copies a name behind a request struct. Its length, or -ENAMETOOLONG. */
+int ops_put_name(char *dest, const char *name);
+
+/* Request structs with room for their names. */
+typedef struct NameMsg { WireNameReq req; char name[WIRE_NAME_MAX]; } NameMsg;
+typedef struct CreateMsg { WireCreateReq req; char name[WIRE_NAME_MAX]; } CreateMsg;
+typedef struct RenameMsg { WireRenameReq req; char names[2 * WIRE_NAME_MAX]; } RenameMsg;
+typedef struct LinkMsg { WireLinkReq req; char name[WIRE_NAME_MAX]; } LinkMsg;
+typedef struct XattrMsg { WireXattrReq req; char name[WIRE_XATTR_NAME_MAX]; } XattrMsg;
+
+/* ops-name.c */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname);
+/* Makes a file, special file, symlink (target not NULL) or directory. */
+int coroutine_fn ops_co_create(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, uint32_t flags, const char *target, WireEntryRep *ret_rep);
+
+/* ops-attr.c */
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi);
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+/* What O_TRUNC does. */
+int coroutine_fn ops_co_truncate(Mount *m, fuse_ino_t ino, bool kill_suidgid);
+/* Clears setuid and setgid. */
+int coroutine_fn ops_co_kill_suidgid(Mount *m, fuse_ino_t ino);
+
+/* ops-file.c */
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+/* Registers FORGET_QUERY. */
+void ops_file_attach(Mount *m);
+
+/* ops-data.c */
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags);
+
+/* ops-dir.c */
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* ops-xattr.c */
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* ops-lock.c */
+void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
+void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);
+void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
+/* Gives up all of an owner's locks on an inode. */
+int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, bool flock);

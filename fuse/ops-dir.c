@@ -1,0 +1,162 @@
+/*
+ * Directories. A listing is read at the directory's home in portions that fit
+ * the kernel's buffer; where to go on is the cookie of the last entry, which
+ * means the same to every mount and after every restart.
+ *
+ * Names whose hashes are equal share a cookie. Of such a group the kernel must
+ * get all or none in one portion, since it would go on behind all of them.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "fuse/internal.h"
+
+/* What an entry with attributes takes in the kernel's buffer and on the wire,
+ * with a name of average length. */
+#define PLUS_KERNEL 176
+#define PLUS_WIRE 128
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	Mount *m = mount_of(req);
+
+	/* Alone, the kernel needs no opens of directories: its ENOSYS mode, which
+	 * also lets it keep listings. It drops them at each change that it makes
+	 * itself, and nobody else makes any. */
+	if (m->agreed & FUSE_NO_OPENDIR_SUPPORT) {
+		ops_reply(req, -ENOSYS);
+		return;
+	}
+	fi->cache_readdir = m->opts.alone;
+	fi->keep_cache = m->opts.alone;
+	fuse_reply_open(req, fi);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	ops_reply(req, 0);
+}
+
+/* An entry of READDIR's bulk, checked. */
+typedef struct Entry {
+	WireDirent d;
+	WireAttr attr;
+	char name[WIRE_NAME_MAX + 1];
+	size_t wire_len;
+} Entry;
+
+static int take_entry(const uint8_t *at, size_t left, Entry *ret_entry)
+{
+	size_t head = sizeof(WireDirent);
+
+	if (left < head)
+		return -EIO;
+	memcpy(&ret_entry->d, at, head);
+	if (ret_entry->d.have_attr)
+		head += sizeof(WireAttr);
+	size_t len = ret_entry->d.name_len;
+	if (len == 0 || len > WIRE_NAME_MAX || left < head + len)
+		return -EIO;
+	ret_entry->attr = (WireAttr) { .ino = ret_entry->d.ino, .mode = ret_entry->d.mode };
+	if (ret_entry->d.have_attr)
+		memcpy(&ret_entry->attr, at + sizeof(WireDirent), sizeof(WireAttr));
+	memcpy(ret_entry->name, at + head, len);
+	ret_entry->name[len] = '\0';
+	ret_entry->wire_len = MIN((head + len + 7) & ~(size_t)7, left);
+	return 0;
+}
+
+static bool is_dot(const char *name)
+{
+	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+}
+
+/* Adds to the kernel's buffer; returns what it takes or would take. */
+static size_t put_entry(fuse_req_t req, char *buf, size_t room, const Entry *e, bool plus)
+{
+	struct fuse_entry_param entry;
+
+	ops_fill_entry(mount_of(req), &e->attr, &entry);
+	if (!plus)
+		return fuse_add_direntry(req, buf, room, e->name, &entry.attr, (off_t)e->d.cookie);
+	/* Node id 0: no attributes, look it up when they are wanted. */
+	if (!e->d.have_attr || is_dot(e->name))
+		entry.ino = 0;
+	return fuse_add_direntry_plus(req, buf, room, e->name, &entry, (off_t)e->d.cookie);
+}
+
+typedef struct Listing {
+	char *buf;
+	size_t size, used;
+	size_t group;         /* where the entries with the last cookie begin */
+	uint64_t last_cookie;
+} Listing;
+
+/* 0: added; 1: full, and what is there ends with a whole group. */
+static int add_entry(fuse_req_t req, Listing *l, const Entry *e, bool plus)
+{
+	bool new_group = !l->used || e->d.cookie != l->last_cookie;
+	size_t n = put_entry(req, l->buf + l->used, l->size - l->used, e, plus);
+
+	if (n > l->size - l->used) {
+		if (!new_group)
+			l->used = l->group;
+		return 1;
+	}
+	if (new_group)
+		l->group = l->used;
+	l->last_cookie = e->d.cookie;
+	l->used += n;
+	return 0;
+}
+
+static int fill_listing(fuse_req_t req, Listing *l, const uint8_t *wire, size_t len, uint32_t count, bool plus)
+{
+	Entry e;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (take_entry(wire, len, &e) < 0)
+			return -EIO;
+		if (add_entry(req, l, &e, plus))
+			/* Not even one group: the kernel would take it for the end. */
+			return l->used ? 0 : -EIO;
+		wire += e.wire_len;
+		len -= e.wire_len;
+	}
+	return 0;
+}
+
+static void coroutine_fn list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	Mount *m = mount_of(req);
+	WireReaddirReq ask = { .dir = ino, .cookie = (uint64_t)off, .plus = plus };
+	WireReaddirRep rep;
+	size_t room = plus ? MAX(size / PLUS_KERNEL * PLUS_WIRE, 2048) : MAX(size, 2048);
+	g_autofree uint8_t *wire = g_malloc(room);
+	RpcCall call = {
+		.req = &ask, .req_len = sizeof(ask), .rep = &rep,
+		.out = wire, .out_cap = room,
+	};
+	int r = mount_co_call(m, ino, WIRE_READDIR, &call);
+
+	if (r < 0) {
+		ops_reply(req, r);
+		return;
+	}
+	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
+	r = fill_listing(req, &l, wire, call.out_len, rep.count, plus);
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		fuse_reply_buf(req, l.buf, l.used);
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	list(req, ino, size, off, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	list(req, ino, size, off, true);
+}

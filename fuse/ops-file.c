@@ -1,0 +1,190 @@
+/*
+ * Opening and closing. Neither asks a home: the open table counts, and what is
+ * open here and loses its last name elsewhere lives on because the home asks
+ * (FORGET_QUERY). Handles are numbers that mean nothing but "the same open
+ * file": locks of open files need them.
+ */
+#define G_LOG_DOMAIN "fuse"
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fuse/internal.h"
+
+static void fill_open(Mount *m, struct fuse_file_info *fi)
+{
+	fi->fh = ++m->next_fh;
+	/* Otherwise the kernel drops the file's pages now: what other mounts wrote
+	 * is then seen at the latest by who opens after they closed, mapped
+	 * pages included. */
+	fi->keep_cache = m->opts.alone;
+}
+
+typedef struct OrphanClosed {
+	Mount *m;
+	uint64_t ino;
+} OrphanClosed;
+
+static void coroutine_fn tell_orphan_closed(void *arg)
+{
+	g_autofree OrphanClosed *o = arg;
+	WireInoReq req = { .ino = o->ino };
+	RpcCall call = { .req = &req, .req_len = sizeof(req) };
+	int r = mount_co_call(o->m, o->ino, WIRE_ORPHAN_CLOSED, &call);
+
+	/* The home also gives up orphans when our session ends. */
+	if (r < 0 && r != -ENOENT && r != -ESTALE)
+		g_debug("inode %" G_GINT64_MODIFIER "x is closed, but its home does not hear it: %s",
+			(guint64)o->ino, g_strerror(-r));
+}
+
+static void close_one(Mount *m, uint64_t ino)
+{
+	if (!open_table_close(m->opens, ino))
+		return;
+	layouts_drop(m->layouts, ino);
+	OrphanClosed *o = g_new(OrphanClosed, 1);
+	*o = (OrphanClosed) { m, ino };
+	mount_spawn(m, tell_orphan_closed, o);
+}
+
+static bool kills_suidgid(void)
+{
+	const struct fuse_open_in *in = request_arg();
+
+	return in->open_flags & FUSE_OPEN_KILL_SUIDGID;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	Mount *m = mount_of(req);
+	int r = open_table_open(m->opens, ino);
+
+	if (r < 0) {
+		ops_reply(req, r);
+		return;
+	}
+	/* The kernel leaves it to us (ATOMIC_O_TRUNC), as one request less. */
+	if (fi->flags & O_TRUNC && m->agreed & FUSE_ATOMIC_O_TRUNC) {
+		r = ops_co_truncate(m, ino, kills_suidgid());
+		if (r == 0 && kills_suidgid())
+			mount_forget_attr(m, ino);
+	}
+	fill_open(m, fi);
+	if (r < 0)
+		ops_reply(req, r);
+	if (r < 0 || fuse_reply_open(req, fi) < 0)
+		close_one(m, ino);
+}
+
+/*
+ * The kernel looked and found no such name. When it is there nevertheless,
+ * another mount has made it in between: the kernel has not checked whether the
+ * caller may open it, so it must look again, which ESTALE makes it do.
+ */
+static int coroutine_fn co_create_file(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, int flags, WireEntryRep *ret_rep)
+{
+	uint32_t create_flags = flags & O_EXCL ? WIRE_CREATE_EXCL : 0;
+	int r = ops_co_create(req, parent, name, S_IFREG | (mode & 07777), 0, create_flags, NULL, ret_rep);
+
+	if (r < 0)
+		return r;
+	if (!ret_rep->created)
+		return -ESTALE;
+	return open_table_open(mount_of(req)->opens, ret_rep->attr.ino);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	Mount *m = mount_of(req);
+	struct fuse_entry_param entry;
+	WireEntryRep rep;
+	int r = co_create_file(req, parent, name, mode, fi->flags, &rep);
+
+	if (r < 0) {
+		ops_reply(req, r);
+		return;
+	}
+	fill_open(m, fi);
+	ops_fill_entry(m, &rep.attr, &entry);
+	if (fuse_reply_create(req, &entry, fi) < 0)
+		close_one(m, rep.attr.ino);
+}
+
+/* Called for each close(2): a process gives up its fcntl locks on a file with
+ * any of its descriptors. */
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	Mount *m = mount_of(req);
+	int r = 0;
+
+	if (lock_owners_take(m->lock_owners, ino, fi->lock_owner))
+		r = ops_co_unlock_all(m, ino, fi->lock_owner, false);
+	ops_reply(req, r);
+}
+
+typedef struct Unlock {
+	Mount *m;
+	uint64_t ino, owner;
+	bool flock;
+} Unlock;
+
+static void coroutine_fn unlock_behind(void *arg)
+{
+	g_autofree Unlock *u = arg;
+	int r = ops_co_unlock_all(u->m, u->ino, u->owner, u->flock);
+
+	if (r < 0)
+		g_warning("locks of a closed file on inode %" G_GINT64_MODIFIER "x stay: %s",
+			  (guint64)u->ino, g_strerror(-r));
+}
+
+static void spawn_unlock(Mount *m, uint64_t ino, uint64_t owner, bool flock)
+{
+	Unlock *u = g_new(Unlock, 1);
+
+	*u = (Unlock) { m, ino, owner, flock };
+	mount_spawn(m, unlock_behind, u);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	Mount *m = mount_of(req);
+	uint64_t owner;
+
+	if (fi->flock_release)
+		spawn_unlock(m, ino, fi->lock_owner, true);
+	while (lock_owners_take_by_handle(m->lock_owners, ino, fi->fh, &owner))
+		spawn_unlock(m, ino, owner, false);
+	close_one(m, ino);
+	ops_reply(req, 0);
+}
+
+/* Of a file or a directory. */
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	WireFsyncReq sync = { .ino = ino, .datasync = datasync != 0 };
+	RpcCall call = { .req = &sync, .req_len = sizeof(sync) };
+
+	ops_reply(req, mount_co_call_ino(mount_of(req), ino, WIRE_FSYNC, &call));
+}
+
+/* ---- what homes ask ---- */
+
+static int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
+{
+	Mount *m = ctx;
+	const WireInoReq *req = r->req;
+	WireOpenRep *rep = r->rep;
+
+	if (!ino_valid(req->ino))
+		return -EINVAL;
+	rep->open = open_table_query(m->opens, req->ino);
+	if (!rep->open)
+		layouts_drop(m->layouts, req->ino);
+	return 0;
+}
+
+void ops_file_attach(Mount *m)
+{
+	rpc_serve(m->rpc, WIRE_FORGET_QUERY, serve_forget_query, m);
+}

@@ -1,0 +1,180 @@
+/*
+ * Locks are the home's: fcntl's, flock's, and those of open files. A request
+ * that waits for one is a coroutine that waits in its call. When its caller
+ * gets a signal, the home is told to end the wait, and told again until it
+ * has: the cancellation may have overtaken the lock request.
+ */
+#include <errno.h>
+#include <sys/file.h>
+
+#include "fuse/internal.h"
+
+/* Waiting requests hold coroutines, and the unlock they wait for needs one as
+ * well: of 8192 they get no more than half. */
+#define WAITS_MAX 4096u
+#define CANCEL_AGAIN_NS INT64_C(100000000)
+
+typedef struct LockWait {
+	Mount *m;
+	WireLockReq req;
+	bool done, cancelling;
+	Co *waiter; /* the request, when only the cancelling is left to wait for */
+} LockWait;
+
+static WireLock to_wire_lock(const struct flock *lock)
+{
+	uint64_t start = (uint64_t)lock->l_start;
+
+	return (WireLock) {
+		.start = start,
+		.end = lock->l_len ? start + (uint64_t)lock->l_len - 1 : UINT64_MAX,
+		.type = (uint32_t)lock->l_type,
+		.pid = (uint32_t)lock->l_pid,
+	};
+}
+
+static void from_wire_lock(const WireLock *wire, struct flock *ret_lock)
+{
+	*ret_lock = (struct flock) {
+		.l_type = (short)wire->type,
+		.l_whence = SEEK_SET,
+		.l_start = (off_t)wire->start,
+		/* 0: to the end. Nothing ends behind the largest offset. */
+		.l_len = wire->end >= INT64_MAX ? 0 : (off_t)(wire->end - wire->start + 1),
+		.l_pid = (pid_t)wire->pid,
+	};
+}
+
+void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock)
+{
+	WireLockReq get = { .ino = ino, .owner = fi->lock_owner, .lock = to_wire_lock(lock) };
+	WireLockRep rep;
+	RpcCall call = { .req = &get, .req_len = sizeof(get), .rep = &rep };
+	int r = mount_co_call_ino(mount_of(req), ino, WIRE_LOCK_GET, &call);
+
+	if (r < 0) {
+		ops_reply(req, r);
+		return;
+	}
+	from_wire_lock(&rep.lock, lock);
+	fuse_reply_lock(req, lock);
+}
+
+static int coroutine_fn co_lock_call(Mount *m, const WireLockReq *req, WireOp op)
+{
+	RpcCall call = { .req = req, .req_len = sizeof(*req) };
+
+	return mount_co_call_ino(m, req->ino, op, &call);
+}
+
+/* ---- waiting ---- */
+
+static void coroutine_fn cancel(void *arg)
+{
+	LockWait *w = arg;
+
+	while (!w->done) {
+		co_lock_call(w->m, &w->req, WIRE_LOCK_CANCEL);
+		if (!w->done)
+			reactor_co_sleep(w->m->reactor, CANCEL_AGAIN_NS);
+	}
+	w->cancelling = false;
+	if (w->waiter)
+		co_wake(g_steal_pointer(&w->waiter));
+}
+
+static void on_interrupt(Request *req)
+{
+	LockWait *w = req->interrupt_arg;
+
+	if (w->done || w->cancelling)
+		return;
+	w->cancelling = true;
+	mount_spawn(w->m, cancel, w);
+}
+
+static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
+{
+	Request *req = request_current();
+	LockWait w = { .m = m, .req = *lock };
+
+	if (req->interrupted || m->stopping)
+		return -EINTR;
+	if (m->lock_waits >= WAITS_MAX) {
+		m->lock_waits_refused++;
+		return -ENOLCK;
+	}
+	m->lock_waits++;
+	w.req.wait = 1;
+	w.req.wait_id = req->in->unique;
+	req->interrupt_arg = &w;
+	req->on_interrupt = on_interrupt;
+	int r = co_lock_call(m, &w.req, WIRE_LOCK_SET);
+	w.done = true;
+	req->on_interrupt = NULL;
+	while (w.cancelling) {
+		w.waiter = co_self();
+		co_yield();
+	}
+	m->lock_waits--;
+	return r;
+}
+
+static int coroutine_fn co_set(Mount *m, WireLockReq *lock, bool wait)
+{
+	/* What needs no waiting needs no place among those who wait. */
+	int r = co_lock_call(m, lock, WIRE_LOCK_SET);
+
+	if (r != -EAGAIN || !wait || lock->lock.type == F_UNLCK)
+		return r;
+	return co_wait_for_lock(m, lock);
+}
+
+/* The lock was granted to a caller that is gone: give it back, or its process
+ * would hold what it never got to know of. */
+static void coroutine_fn reply_lock(fuse_req_t req, Mount *m, WireLockReq *lock, int r)
+{
+	if (fuse_reply_err(req, r < 0 ? -r : 0) == 0 || r < 0 || lock->lock.type == F_UNLCK)
+		return;
+	lock->lock.type = F_UNLCK;
+	co_lock_call(m, lock, WIRE_LOCK_SET);
+}
+
+void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep)
+{
+	Mount *m = mount_of(req);
+	WireLockReq set = { .ino = ino, .owner = fi->lock_owner, .lock = to_wire_lock(lock) };
+
+	/* Before the call, so that a close in the meantime releases it. */
+	if (lock->l_type != F_UNLCK)
+		lock_owners_add(m->lock_owners, ino, fi->lock_owner, fi->fh);
+	reply_lock(req, m, &set, co_set(m, &set, sleep));
+}
+
+void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
+{
+	Mount *m = mount_of(req);
+	int kind = op & ~LOCK_NB;
+	WireLockReq set = {
+		.ino = ino, .owner = fi->lock_owner, .flock = 1,
+		.lock = {
+			.end = UINT64_MAX,
+			.type = kind == LOCK_SH ? F_RDLCK : kind == LOCK_EX ? F_WRLCK : F_UNLCK,
+			.pid = (uint32_t)fuse_req_ctx(req)->pid,
+		},
+	};
+
+	reply_lock(req, m, &set, co_set(m, &set, !(op & LOCK_NB)));
+}
+
+int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, bool flock)
+{
+	WireLockReq set = {
+		.ino = ino, .owner = owner, .flock = flock,
+		.lock = { .end = UINT64_MAX, .type = F_UNLCK },
+	};
+	int r = co_lock_call(m, &set, WIRE_LOCK_SET);
+
+	/* An inode that is gone has no locks. */
+	return r == -ESTALE ? 0 : r;
+}

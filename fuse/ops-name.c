@@ -1,0 +1,178 @@
+/* Operations on names: each is one request to the home of its directory. */
+#include <errno.h>
+#include <string.h>
+
+#include "fuse/internal.h"
+
+static_assert(offsetof(NameMsg, name) == sizeof(WireNameReq), "a name follows its struct");
+static_assert(offsetof(CreateMsg, name) == sizeof(WireCreateReq), "a name follows its struct");
+static_assert(offsetof(RenameMsg, names) == sizeof(WireRenameReq), "names follow their struct");
+static_assert(offsetof(LinkMsg, name) == sizeof(WireLinkReq), "a name follows its struct");
+
+/* ---- lookup ---- */
+
+static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
+{
+	NameMsg msg = { .req = { .dir = parent } };
+	RpcCall call = { .req = &msg, .rep = ret_rep };
+	int len = ops_put_name(msg.name, name);
+
+	if (len < 0)
+		return len;
+	msg.req.name_len = (uint16_t)len;
+	call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
+	int r = mount_co_call(m, parent, WIRE_LOOKUP, &call);
+	return r < 0 ? r : ops_co_complete(m, ret_rep);
+}
+
+static void reply_negative(fuse_req_t req)
+{
+	Mount *m = mount_of(req);
+	struct fuse_entry_param none = { .entry_timeout = m->timeout };
+
+	/* Number 0: there is no such name, and the kernel may remember that. */
+	if (m->timeout > 0)
+		fuse_reply_entry(req, &none);
+	else
+		fuse_reply_err(req, ENOENT);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	WireEntryRep rep;
+	int r = co_lookup(mount_of(req), parent, name, &rep);
+
+	if (r == -ENOENT)
+		reply_negative(req);
+	else if (r < 0)
+		ops_reply(req, r);
+	else
+		ops_reply_entry(req, &rep);
+}
+
+/* ---- new names ---- */
+
+int coroutine_fn ops_co_create(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, uint32_t flags, const char *target, WireEntryRep *ret_rep)
+{
+	Mount *m = mount_of(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	CreateMsg msg = { .req = {
+		.dir = parent, .mode = mode, .uid = ctx->uid, .gid = ctx->gid,
+		.rdev = rdev, .flags = flags, .peer = m->opts.store_peer,
+	} };
+	RpcCall call = {
+		.req = &msg, .rep = ret_rep,
+		.in = target, .in_len = target ? strlen(target) : 0,
+	};
+	int len = ops_put_name(msg.name, name);
+
+	if (len < 0)
+		return len;
+	msg.req.name_len = (uint16_t)len;
+	call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
+	int r = mount_co_call(m, parent, WIRE_CREATE, &call);
+	return r < 0 ? r : ops_co_complete(m, ret_rep);
+}
+
+static void coroutine_fn create_and_reply(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, const char *target)
+{
+	WireEntryRep rep;
+	int r = ops_co_create(req, parent, name, mode, rdev, WIRE_CREATE_EXCL, target, &rep);
+
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		ops_reply_entry(req, &rep);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	create_and_reply(req, parent, name, mode, (uint32_t)rdev, NULL);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	create_and_reply(req, parent, name, S_IFDIR | (mode & 07777), 0, NULL);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	if (strlen(target) > WIRE_SYMLINK_MAX)
+		ops_reply(req, -ENAMETOOLONG);
+	else
+		create_and_reply(req, parent, name, S_IFLNK | 0777, 0, target);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	Mount *m = mount_of(req);
+	LinkMsg msg = { .req = { .ino = ino, .newdir = newparent } };
+	WireEntryRep rep;
+	RpcCall call = { .req = &msg, .rep = &rep };
+	int len = ops_put_name(msg.name, newname);
+	int r = len;
+
+	/* A name on one peer and its inode on another would take both to change. */
+	if (r >= 0 && map_home(m->map, ino) != map_home(m->map, newparent))
+		r = -EXDEV;
+	if (r >= 0) {
+		msg.req.name_len = (uint16_t)len;
+		call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
+		r = mount_co_call(m, newparent, WIRE_LINK, &call);
+	}
+	if (r >= 0)
+		r = ops_co_complete(m, &rep);
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		ops_reply_entry(req, &rep);
+}
+
+/* ---- names that go ---- */
+
+static void coroutine_fn remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t flags)
+{
+	NameMsg msg = { .req = { .dir = parent, .flags = flags } };
+	RpcCall call = { .req = &msg };
+	int len = ops_put_name(msg.name, name);
+
+	if (len >= 0) {
+		msg.req.name_len = (uint16_t)len;
+		call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
+		len = mount_co_call(mount_of(req), parent, WIRE_UNLINK, &call);
+	}
+	ops_reply(req, len);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, 0);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, WIRE_UNLINK_RMDIR);
+}
+
+static int coroutine_fn co_rename(Mount *m, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags)
+{
+	RenameMsg msg = { .req = { .dir = parent, .newdir = newparent, .flags = flags } };
+	RpcCall call = { .req = &msg };
+	int len, newlen;
+
+	if ((len = ops_put_name(msg.names, name)) < 0)
+		return len;
+	if ((newlen = ops_put_name(msg.names + len, newname)) < 0)
+		return newlen;
+	if (map_home(m->map, parent) != map_home(m->map, newparent))
+		return -EXDEV;
+	msg.req.name_len = (uint16_t)len;
+	msg.req.newname_len = (uint16_t)newlen;
+	call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len + (size_t)newlen);
+	return mount_co_call(m, parent, WIRE_RENAME, &call);
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname, unsigned flags)
+{
+	ops_reply(req, co_rename(mount_of(req), parent, name, newparent, newname, flags));
+}

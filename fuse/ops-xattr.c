@@ -1,0 +1,126 @@
+/* Extended attributes. All are the home's, but two of the root that this
+ * process makes up: benchfs.status and benchfs.counters. */
+#include <errno.h>
+#include <string.h>
+
+#include "fuse/internal.h"
+
+/* Who asks how long a text is may find it a little longer when it comes to
+ * fetch it: counters count on. */
+#define TEXT_SLACK 4096
+
+static int put_xattr_name(XattrMsg *msg, RpcCall *call, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > WIRE_XATTR_NAME_MAX)
+		return -ERANGE;
+	memcpy(msg->name, name, len);
+	msg->req.name_len = (uint16_t)len;
+	call->req = msg;
+	call->req_len = (uint32_t)(sizeof(msg->req) + len);
+	return 0;
+}
+
+/* The text of a virtual attribute; NULL: it is none. */
+static char *coroutine_fn co_virtual_text(Mount *m, fuse_ino_t ino, const char *name)
+{
+	if (ino != INO_ROOT)
+		return NULL;
+	if (!strcmp(name, "benchfs.counters"))
+		return counters_to_text(m->opts.counters, true);
+	if (!strcmp(name, "benchfs.status") && m->opts.status)
+		return m->opts.status(m->opts.status_arg);
+	return NULL;
+}
+
+static bool is_virtual(fuse_ino_t ino, const char *name)
+{
+	return ino == INO_ROOT && (!strcmp(name, "benchfs.counters") || !strcmp(name, "benchfs.status"));
+}
+
+/* size 0: the caller asks how long it is. */
+static void reply_value(fuse_req_t req, const char *value, size_t len, size_t size, size_t slack)
+{
+	if (!size)
+		fuse_reply_xattr(req, len + slack);
+	else if (len > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, len);
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	Mount *m = mount_of(req);
+	XattrMsg msg = { .req = { .ino = ino } };
+	g_autofree char *text = co_virtual_text(m, ino, name);
+
+	if (text) {
+		reply_value(req, text, strlen(text), size, TEXT_SLACK);
+		return;
+	}
+	g_autofree char *value = g_malloc(WIRE_XATTR_SIZE_MAX);
+	RpcCall call = { .out = value, .out_cap = WIRE_XATTR_SIZE_MAX };
+	int r = put_xattr_name(&msg, &call, name);
+	if (r == 0)
+		r = mount_co_call_ino(m, ino, WIRE_GETXATTR, &call);
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		reply_value(req, value, call.out_len, size, 0);
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	WireInoReq list = { .ino = ino };
+	g_autofree char *names = g_malloc(WIRE_XATTR_SIZE_MAX);
+	RpcCall call = {
+		.req = &list, .req_len = sizeof(list),
+		.out = names, .out_cap = WIRE_XATTR_SIZE_MAX,
+	};
+	int r = mount_co_call_ino(mount_of(req), ino, WIRE_LISTXATTR, &call);
+
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		reply_value(req, names, call.out_len, size, 0);
+}
+
+/*
+ * libfuse before 3.16 takes every SETXATTR for one of the newer, longer form,
+ * so name and value are taken from the message itself: which form it has was
+ * agreed on at INIT.
+ */
+static const char *setxattr_name(const Mount *m)
+{
+	const char *arg = request_arg();
+
+	return arg + (m->agreed & FUSE_SETXATTR_EXT ? sizeof(struct fuse_setxattr_in) : FUSE_COMPAT_SETXATTR_IN_SIZE);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *libfuse_name, const char *libfuse_value, size_t size, int flags)
+{
+	Mount *m = mount_of(req);
+	const char *name = setxattr_name(m);
+	XattrMsg msg = { .req = { .ino = ino, .flags = (uint32_t)flags } };
+	RpcCall call = { .in = size ? name + strlen(name) + 1 : NULL, .in_len = size };
+	int r = is_virtual(ino, name) ? -EPERM : put_xattr_name(&msg, &call, name);
+
+	if (r == 0 && size > WIRE_XATTR_SIZE_MAX)
+		r = -E2BIG;
+	if (r == 0)
+		r = mount_co_call_ino(m, ino, WIRE_SETXATTR, &call);
+	ops_reply(req, r);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	XattrMsg msg = { .req = { .ino = ino } };
+	RpcCall call = { 0 };
+	int r = is_virtual(ino, name) ? -EPERM : put_xattr_name(&msg, &call, name);
+
+	if (r == 0)
+		r = mount_co_call_ino(mount_of(req), ino, WIRE_REMOVEXATTR, &call);
+	ops_reply(req, r);
+}

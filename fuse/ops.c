@@ -1,0 +1,128 @@
+/* The table of handlers, and what they share: between the wire's structs and
+ * libfuse's. A handler replies exactly once, on its own coroutine. */
+#include <errno.h>
+#include <string.h>
+
+#include "fuse/internal.h"
+
+/* What stdio and cp choose their buffers by: a few dozen pages a call make a
+ * call's fixed cost small. */
+#define PREFERRED_BLOCK (64u << 10)
+#define GENERATION 1 /* numbers are never reused */
+
+const struct fuse_lowlevel_ops mount_ops = {
+	.lookup = op_lookup,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.symlink = op_symlink,
+	.rename = op_rename,
+	.link = op_link,
+	.open = op_open,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.release = op_release,
+	.fsync = op_fsync,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.releasedir = op_releasedir,
+	.fsyncdir = op_fsync,
+	.statfs = op_statfs,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
+	.create = op_create,
+	.getlk = op_getlk,
+	.setlk = op_setlk,
+	.flock = op_flock,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
+};
+
+void ops_reply(fuse_req_t req, int r)
+{
+	fuse_reply_err(req, r < 0 ? -r : 0);
+}
+
+static struct timespec to_timespec(int64_t ns)
+{
+	struct timespec ts = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+
+	if (ts.tv_nsec < 0) {
+		ts.tv_sec--;
+		ts.tv_nsec += 1000000000;
+	}
+	return ts;
+}
+
+void ops_fill_stat(const WireAttr *attr, struct stat *ret_st)
+{
+	*ret_st = (struct stat) {
+		.st_ino = attr->ino,
+		.st_mode = attr->mode,
+		.st_nlink = attr->nlink,
+		.st_uid = attr->uid,
+		.st_gid = attr->gid,
+		.st_rdev = attr->rdev,
+		.st_size = (off_t)attr->size,
+		.st_blksize = PREFERRED_BLOCK,
+		.st_blocks = (blkcnt_t)attr->blocks,
+		.st_atim = to_timespec(attr->atime_ns),
+		.st_mtim = to_timespec(attr->mtime_ns),
+		.st_ctim = to_timespec(attr->ctime_ns),
+	};
+}
+
+void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_param *ret_entry)
+{
+	*ret_entry = (struct fuse_entry_param) {
+		.ino = attr->ino,
+		.generation = GENERATION,
+		.attr_timeout = m->timeout,
+		.entry_timeout = m->timeout,
+	};
+	ops_fill_stat(attr, &ret_entry->attr);
+}
+
+int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)
+{
+	if (rep->have_attr)
+		return 0;
+	int r = mount_co_getattr(m, rep->attr.ino, &rep->attr);
+	/* Removed between the two calls. */
+	return r == -ESTALE ? -ENOENT : r;
+}
+
+void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep)
+{
+	struct fuse_entry_param entry;
+
+	ops_fill_entry(mount_of(req), &rep->attr, &entry);
+	fuse_reply_entry(req, &entry);
+}
+
+void ops_reply_attr(fuse_req_t req, const WireAttr *attr)
+{
+	struct stat st;
+
+	ops_fill_stat(attr, &st);
+	fuse_reply_attr(req, &st, mount_of(req)->timeout);
+}
+
+int ops_put_name(char *dest, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > WIRE_NAME_MAX)
+		return -ENAMETOOLONG;
+	memcpy(dest, name, len);
+	return (int)len;
+}
