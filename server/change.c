@@ -1,7 +1,5 @@
 #include "server/change.h"
 
-#include <sys/stat.h>
-
 #include "server/orphans.h"
 
 void change_begin(Change *c, Server *s)
@@ -39,11 +37,10 @@ void change_delete(Change *c, Inode *inode)
 void coroutine_fn change_co_orphan(Change *c, Inode *inode)
 {
 	ChangeItem *item = change_item(c, inode);
-	bool has_objects = S_ISREG(item->d.attr.mode) && !(item->d.flags & INODE_INLINE);
 
 	item->d.attr.nlink = 0;
 	inode_data_touch(&item->d, false);
-	if (!has_objects && orphans_co_surely_closed(c->s, item->d.attr.ino)) {
+	if (item->d.n_blocks == 0 && orphans_co_surely_closed(c->s, item->d.attr.ino)) {
 		change_delete(c, inode);
 		return;
 	}

@@ -125,7 +125,7 @@ void inode_data_delete(MetaBatch *b, const InodeData *d)
 {
 	uint64_t ino = d->attr.ino;
 	const struct { RecordType type; bool some; } rows[] = {
-		{ RECORD_CHUNKS, S_ISREG(d->attr.mode) && (d->n_blocks > 0 || !(d->flags & INODE_INLINE)) },
+		{ RECORD_CHUNKS, d->n_blocks > 0 },
 		{ RECORD_XATTR, d->attr.flags & WIRE_ATTR_HAS_XATTRS },
 		{ RECORD_INTENT, d->n_blocks > 0 || (d->flags & INODE_DYING) },
 	};

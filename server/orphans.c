@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sys/stat.h>
 
 #include "server/change.h"
 #include "server/record.h"
@@ -153,7 +152,7 @@ static int coroutine_fn delete_locked(Server *s, Inode *inode)
 {
 	if (inode->gone || inode->d.attr.nlink > 0)
 		return 0;
-	if (S_ISREG(inode->d.attr.mode) && !(inode->d.flags & INODE_INLINE)) {
+	if (inode->d.n_blocks > 0) {
 		int r = data_co_remove_objects(s, &inode->d);
 		if (r < 0)
 			return r;

@@ -165,7 +165,7 @@ int xattr_own_set(Server *s, InodeData *d, const char *name, const char *value, 
 		return -EOPNOTSUPP;
 	if (!x->set || !applies(x, d->attr.mode))
 		return -EPERM;
-	if (S_ISREG(d->attr.mode) && (d->attr.size > 0 || !(d->flags & INODE_INLINE)))
+	if (S_ISREG(d->attr.mode) && (d->attr.size > 0 || d->n_blocks > 0 || !(d->flags & INODE_INLINE)))
 		return -EBUSY;
 	return x->set(s, d, value, len);
 }
