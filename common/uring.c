@@ -218,6 +218,12 @@ void uring_cancel(Uring *u, UringOp *op)
 	uring_sqe_set_op(sqe, NULL);
 }
 
+/* What can't be submitted now goes with the next uring_submit_and_wait(). */
+void uring_submit(Uring *u)
+{
+	io_uring_submit(&u->ring);
+}
+
 static int submit_and_wait(Uring *u, int64_t wait_ns)
 {
 	struct io_uring_cqe *cqe;

@@ -46,6 +46,10 @@ void uring_reserve(Uring *u, unsigned n);
 /* Asks the kernel to cancel op; its own completion still comes (-ECANCELED or
  * its result), and only then may op's memory go. */
 void uring_cancel(Uring *u, UringOp *op);
+/* Submits what is queued and does not look for completions. For those who know
+ * that somebody waits for just this, and that on its way out of the system call
+ * the scheduler may let that somebody run, with the next request as the result. */
+void uring_submit(Uring *u);
 /* Submits; then, when wait_ns != 0, sleeps until a completion comes or wait_ns
  * passed (-1: no limit). Called by the reactor only. */
 int uring_submit_and_wait(Uring *u, int64_t wait_ns);

@@ -46,6 +46,8 @@
 #include <unistd.h>
 
 #define SLACK 4096u /* in front of the payload */
+/* Zeros behind a message: libfuse before 3.16 may look 8 bytes too far. */
+#define TAIL 16u
 #define ENTRIES_IN_ALL 512u /* aimed at, over all queues, to start with */
 #define DEPTH_MIN 8u
 #define DEPTH_MAX 32u
@@ -291,6 +293,11 @@ static void ring_done(Request *req)
 	g_assert(e->state == ENT_USER);
 	e->queue->ch->in_user--;
 	ent_commit(e);
+	/* Nothing else to do: let the caller run on its way to the next request,
+	 * which then is there when we look. To submit and to wait in one system
+	 * call would be a sleep and a wake-up more for each request. */
+	if (!e->queue->ch->in_user)
+		uring_submit(e->queue->ch->uring);
 }
 
 /* ---- requests ---- */
@@ -313,6 +320,8 @@ static int assemble(ChannelUring *ch, RingEnt *e)
 	if (op_len % 8)
 		memmove(start + sizeof(*in) + op_len, e->payload, payload_len);
 	memcpy(start + sizeof(*in), e->header->op_in, op_len);
+	if (payload_len + TAIL <= ch->payload_size)
+		memset(start + len, 0, TAIL);
 	e->req = (Request) { .channel = &ch->base, .in = memcpy(start, in, sizeof(*in)), .len = len };
 	trim_payload(ch, e, payload_len);
 	note_use(ch, e, payload_len);

@@ -377,6 +377,8 @@ static void timer_fired(ReactorTimer *t)
 
 void follow_request(Follow *f, pid_t pid, int cpu)
 {
+	if (pid <= 0)
+		return;
 	if (!f->started)
 		start_here(f);
 	f->requests++;

@@ -68,8 +68,8 @@ typedef struct FollowStats {
 Follow *follow_new(Reactor *r);
 /* Releases the thread first. NULL is fine. Same thread. */
 void follow_free(Follow *f);
-/* Once for each request that waits for its answer. pid: the calling thread as
- * FUSE names it, 0 when it has no name here; cpu: where it runs, -1: not
- * known, then it is looked up now and then. */
+/* Once for each request. pid: the calling thread as FUSE names it; nothing
+ * happens where it has no name here (0). cpu: where it runs, -1: not known,
+ * then it is looked up now and then. */
 void follow_request(Follow *f, pid_t pid, int cpu);
 const FollowStats *follow_get_stats(const Follow *f);
