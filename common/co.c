@@ -266,7 +266,8 @@ static bool try_start(CoSched *sched, CoClass class, CoFn *fn, void *arg)
 	co->local = NULL;
 	co->class = class;
 	sched->stats.live[class]++;
-	sched->peak = MAX(sched->peak, live_count(sched));
+	uint32_t live = live_count(sched);
+	sched->peak = MAX(sched->peak, live);
 	ready_push(sched, co, "co_spawn()");
 	return true;
 }

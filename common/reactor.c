@@ -292,8 +292,9 @@ static bool spin_is_worth(Spin *s)
 /* Looks out for work without sleeping; true when some turned up. */
 static bool reactor_spin(Reactor *r, int64_t until_ns)
 {
-	int64_t end = MIN(clock_ns() + r->spin.limit_ns, until_ns);
+	int64_t end = clock_ns() + r->spin.limit_ns;
 	bool paid = false;
+	end = MIN(end, until_ns);
 	if (uring_has_unsubmitted(r->uring))
 		submit(r, 0);
 	do {

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -539,7 +538,10 @@ static void test_cost(void)
 	}
 	enum { ROUNDS = 1000000 };
 	Reactor *r = make(0);
-	Ping p = { r, memfd_create("cost", MFD_CLOEXEC), ROUNDS };
+	/* Not a memory file: the ring hands those to a thread of the kernel's. */
+	g_autofree char *name = NULL;
+	Ping p = { r, g_file_open_tmp("test-reactor-XXXXXX", &name, NULL), ROUNDS };
+	unlink(name);
 	g_assert_cmpint(write(p.fd, "x", 1), ==, 1);
 	int64_t start = clock_ns(CLOCK_MONOTONIC);
 	reactor_run_co(r, ping_main, &p);
