@@ -422,7 +422,7 @@ int coroutine_fn intents_co_load(Server *s)
 			return r;
 	}
 	if (g_hash_table_size(s->intents->table) > 0)
-		g_message("%u directories were being made or removed when the last process ended", g_hash_table_size(s->intents->table));
+		g_message("directories being made or removed when the last process ended: %u", g_hash_table_size(s->intents->table));
 	return 0;
 }
 

@@ -375,7 +375,7 @@ int coroutine_fn orphans_co_load(Server *s)
 			return r;
 	}
 	if (orphans_count(s) > 0)
-		g_message("%" PRIu64 " unlinked inodes were left by the last process", orphans_count(s));
+		g_message("unlinked inodes that the last process left: %" PRIu64, orphans_count(s));
 	return 0;
 }
 
