@@ -1,15 +1,22 @@
+/*
+ * The Rpc as a whole: making and ending it, its operations, and the calls that
+ * stay inside this process. rpc-internal.h says where the rest is.
+ */
+#define G_LOG_DOMAIN "rpc"
+
 #include "common/rpc.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
+#include "common/net.h"
 #include "common/rpc-internal.h"
 
-typedef struct RpcEndedFn {
-	RpcSessionEnded *fn;
-	void *ctx;
-} RpcEndedFn;
+#define DEADLINE_NS INT64_C(10000000000)
+#define SESSION_NS INT64_C(15000000000)
+#define RESET_RETRY_NS INT64_C(1000000000)
 
 uint64_t rpc_random(void)
 {
@@ -23,27 +30,139 @@ uint64_t rpc_random(void)
 	return n;
 }
 
-static void rpc_add_op_counters(Rpc *rpc, uint32_t op)
+/* ---- our coroutines, and waiting for them ---- */
+
+typedef struct RpcTask {
+	Rpc *rpc;
+	CoFn *fn;
+	void *arg;
+} RpcTask;
+
+static bool rpc_is_idle(const Rpc *rpc)
 {
-	const char *name = wire_op_info(op)->name;
-	const struct { const char *kind; uint64_t *value; } rows[] = {
-		{ "sent", &rpc->sent[op] }, { "served", &rpc->served[op] }, { "local", &rpc->local[op] },
-	};
-
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-		g_autofree char *full = g_strdup_printf("rpc.%s.%s", rows[i].kind, name);
-
-		counters_add(rpc->counters, full, rows[i].value);
-	}
+	return rpc->tasks == 0 && rpc->ucx_busy == 0 && g_hash_table_size(rpc->pending) == 0;
 }
 
-static void rpc_remove_counters(Rpc *rpc)
+void rpc_check_idle(Rpc *rpc)
 {
-	for (uint32_t op = 0; op < WIRE_OP_COUNT; op++) {
-		counters_remove(rpc->counters, &rpc->sent[op]);
-		counters_remove(rpc->counters, &rpc->served[op]);
-		counters_remove(rpc->counters, &rpc->local[op]);
+	if (rpc->stopper && rpc_is_idle(rpc))
+		co_wake(g_steal_pointer(&rpc->stopper));
+}
+
+static void coroutine_fn task_co_main(void *arg)
+{
+	RpcTask *t = arg;
+
+	t->fn(t->arg);
+	t->rpc->tasks--;
+	rpc_check_idle(t->rpc);
+	g_free(t);
+}
+
+void rpc_spawn(Rpc *rpc, CoClass class, CoFn *fn, void *arg)
+{
+	RpcTask *t = g_new(RpcTask, 1);
+
+	*t = (RpcTask) { rpc, fn, arg };
+	rpc->tasks++;
+	co_spawn(reactor_sched(rpc->reactor), class, task_co_main, t);
+}
+
+/* ---- UCX's worker ---- */
+
+void rpc_ucx_begin(Rpc *rpc)
+{
+	rpc->ucx_busy++;
+}
+
+void rpc_ucx_end(Rpc *rpc)
+{
+	g_assert(rpc->ucx_busy > 0);
+	if (--rpc->ucx_busy > 0)
+		return;
+	if (rpc->cleaner)
+		co_wake(g_steal_pointer(&rpc->cleaner));
+	rpc_check_idle(rpc);
+}
+
+static void coroutine_fn rpc_co_clean(void *arg)
+{
+	Rpc *rpc = arg;
+
+	for (;;) {
+		while (rpc->ucx_busy > 0) {
+			rpc->cleaner = co_self();
+			co_yield();
+		}
+		int r = rpc->stopping ? 0 : ucx_reset(rpc->ucx);
+		if (r == 0)
+			break;
+		g_warning("UCX gives us no new worker: %s, trying again", g_strerror(-r));
+		reactor_co_sleep(rpc->reactor, RESET_RETRY_NS);
 	}
+	rpc->stats.worker_resets++;
+	rpc->dirty = false;
+	co_queue_wake_all(&rpc->clean);
+}
+
+void rpc_ucx_dirty(Rpc *rpc)
+{
+	if (rpc->dirty)
+		return;
+	rpc->dirty = true;
+	rpc_conns_fail_all(rpc, "another peer's end may have damaged the shared memory queue");
+	rpc_spawn(rpc, CO_INTERNAL, rpc_co_clean, rpc);
+}
+
+/* ---- making and ending ---- */
+
+/* By default nothing is reachable but through the interface of the address we
+ * listen on; a client's is the one that leads to its peers. */
+static char *rpc_pick_devices(const Rpc *rpc, GError **error)
+{
+	char *name = NULL;
+
+	if (rpc->listen_fd >= 0) {
+		name = net_device_of(rpc->listen_fd);
+		return name ? name : g_strdup("all");
+	}
+	for (uint16_t id = 0; !name && id < map_peer_count(rpc->map); id++) {
+		const MapPeer *p = map_peer(rpc->map, id);
+
+		name = p->host ? net_device_towards(p->host, p->port) : NULL;
+	}
+	if (!name)
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "no network interface leads to any peer of the list");
+	return name;
+}
+
+static bool rpc_open_network(Rpc *rpc, const RpcOptions *opts, GError **error)
+{
+	g_autofree char *devices = NULL;
+	UcxOptions u = {
+		.reactor = rpc->reactor,
+		.tls = opts->ucx_tls,
+		.ids = RPC_MSG_IDS,
+		.header_max = RPC_MSG_HEADER_MAX,
+		.recv = rpc_receive,
+		.arg = rpc,
+	};
+
+	if (opts->secret_len == 0) {
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "peers need a secret");
+		return false;
+	}
+	if (opts->listen_host) {
+		rpc->listen_fd = net_listen(opts->listen_host, opts->listen_port ? opts->listen_port : BENCHFS_PORT, error);
+		if (rpc->listen_fd < 0)
+			return false;
+	}
+	devices = opts->ucx_devices ? g_strdup(opts->ucx_devices) : rpc_pick_devices(rpc, error);
+	if (!devices)
+		return false;
+	u.devices = devices;
+	rpc->ucx = ucx_new(&u, error);
+	return rpc->ucx;
 }
 
 Rpc *rpc_new(const RpcOptions *opts, GError **error)
@@ -55,28 +174,73 @@ Rpc *rpc_new(const RpcOptions *opts, GError **error)
 		.map = opts->map,
 		.counters = opts->counters,
 		.self = opts->self,
+		.network = opts->network,
 		.session = rpc_random(),
+		.secret = g_memdup2(opts->secret, opts->secret_len),
+		.secret_len = opts->secret_len,
+		.deadline_ns = opts->deadline_ns ? opts->deadline_ns : DEADLINE_NS,
+		.session_ns = opts->session_ns ? opts->session_ns : SESSION_NS,
+		.listen_fd = -1,
 		.ended_fns = g_array_new(FALSE, FALSE, sizeof(RpcEndedFn)),
+		.conns = g_hash_table_new(g_int64_hash, g_int64_equal),
+		.sessions = g_hash_table_new(g_int64_hash, g_int64_equal),
+		.pending = g_hash_table_new(g_int64_hash, g_int64_equal),
 	};
-	for (uint32_t op = 0; op < WIRE_OP_COUNT; op++)
-		rpc_add_op_counters(rpc, op);
+	memcpy(rpc->cluster_id, opts->cluster_id, sizeof(rpc->cluster_id));
+	rpc_peers_init(rpc);
+	rpc_add_counters(rpc);
+	if (rpc->network && !rpc_open_network(rpc, opts, error)) {
+		rpc_free(rpc);
+		return NULL;
+	}
 	return rpc;
 }
 
 void rpc_start(Rpc *rpc)
 {
+	if (!rpc->network)
+		return;
+	rpc_accept_start(rpc);
+	rpc_pulse_start(rpc);
 }
 
 void coroutine_fn rpc_co_stop(Rpc *rpc)
 {
+	rpc->stopping = true;
+	reactor_timer_cancel(rpc->reactor, &rpc->pulse);
+	rpc_accept_stop(rpc);
+	rpc_conns_say_bye(rpc);
+	rpc_conns_fail_all(rpc, "this peer is stopping");
+	rpc_peers_stop(rpc);
+	/* Handlers that wait on behalf of one end now. */
+	rpc_sessions_end_all(rpc);
+	co_queue_wake_all(&rpc->clean);
+	while (!rpc_is_idle(rpc)) {
+		rpc->stopper = co_self();
+		co_yield();
+	}
 }
 
 void rpc_free(Rpc *rpc)
 {
 	if (!rpc)
 		return;
+	g_assert(g_hash_table_size(rpc->conns) == 0 && rpc_is_idle(rpc));
+	rpc->stopping = true;
+	reactor_timer_cancel(rpc->reactor, &rpc->pulse);
 	rpc_remove_counters(rpc);
+	rpc_sessions_end_all(rpc);
+	g_hash_table_destroy(rpc->sessions);
+	rpc_peers_deinit(rpc);
+	ucx_free(rpc->ucx);
+	if (rpc->listen_fd >= 0)
+		close(rpc->listen_fd);
+	g_hash_table_destroy(rpc->conns);
+	g_hash_table_destroy(rpc->pending);
 	g_array_free(rpc->ended_fns, TRUE);
+	if (rpc->secret)
+		explicit_bzero(rpc->secret, rpc->secret_len);
+	g_free(rpc->secret);
 	g_free(rpc);
 }
 
@@ -113,26 +277,28 @@ void rpc_on_session_ended(Rpc *rpc, RpcSessionEnded *fn, void *ctx)
 	g_array_append_val(rpc->ended_fns, f);
 }
 
-uint32_t rpc_sessions(Rpc *rpc, uint64_t *ret_sessions, uint32_t max)
-{
-	if (max == 0)
-		return 0;
-	ret_sessions[0] = rpc->session;
-	return 1;
-}
+/* ---- calls ---- */
 
 int coroutine_fn rpc_co_handle(Rpc *rpc, RpcReq *r)
 {
 	const RpcService *s = &rpc->services[r->op];
 	int res;
 
-	if (!s->handler)
-		return -EOPNOTSUPP;
 	memset(r->rep, 0, wire_op_info(r->op)->rep_size);
 	r->out_len = 0;
+	if (!s->handler)
+		return -EOPNOTSUPP;
 	res = s->handler(s->ctx, r);
 	g_assert(r->out_len <= r->out_cap);
 	return res;
+}
+
+void rpc_obj_reads_add(Rpc *rpc, WireOp op, int n)
+{
+	if (op != WIRE_OBJ_READ)
+		return;
+	rpc->stats.obj_reads += (uint64_t)n;
+	rpc->stats.obj_reads_max = MAX(rpc->stats.obj_reads_max, rpc->stats.obj_reads);
 }
 
 static int coroutine_fn rpc_co_call_local(Rpc *rpc, WireOp op, RpcCall *call)
@@ -149,8 +315,10 @@ static int coroutine_fn rpc_co_call_local(Rpc *rpc, WireOp op, RpcCall *call)
 	};
 	int res;
 
-	rpc->local[op]++;
+	rpc->stats.local[op]++;
+	rpc_obj_reads_add(rpc, op, 1);
 	res = rpc_co_handle(rpc, &r);
+	rpc_obj_reads_add(rpc, op, -1);
 	if (res >= 0)
 		call->out_len = r.out_len;
 	return res;
@@ -170,26 +338,28 @@ int coroutine_fn rpc_co_call(Rpc *rpc, uint16_t peer, WireOp op, RpcCall *call)
 	call->out_len = 0;
 	if (peer == rpc->self && peer != PEER_NONE)
 		return rpc_co_call_local(rpc, op, call);
-	return -EIO;
+	if (!rpc->network || peer >= map_peer_count(rpc->map))
+		return -EIO;
+	rpc_peer_want(&rpc->peers[peer]);
+	return rpc_call_co_remote(rpc, &rpc->peers[peer].link, op, call);
 }
 
 int coroutine_fn rpc_co_call_session(Rpc *rpc, uint64_t session, WireOp op, RpcCall *call)
 {
+	RpcSession *s;
+	int r;
+
 	rpc_check_call(op, call);
 	call->out_len = 0;
 	if (session == rpc->session)
 		return rpc_co_call_local(rpc, op, call);
-	return -ENOTCONN;
-}
-
-int coroutine_fn rpc_co_connect(Rpc *rpc, uint16_t peer, int64_t timeout_ns, char **ret_reason)
-{
-	return peer == rpc->self ? 0 : -ETIMEDOUT;
-}
-
-RpcPeerState rpc_peer_state(const Rpc *rpc, uint16_t peer)
-{
-	return peer == rpc->self ? RPC_PEER_SELF : RPC_PEER_IDLE;
+	s = g_hash_table_lookup(rpc->sessions, &session);
+	if (!s || !s->caller)
+		return -ENOTCONN;
+	rpc_session_ref(s);
+	r = rpc_call_co_remote(rpc, &s->link, op, call);
+	rpc_session_unref(s);
+	return r;
 }
 
 const char *rpc_peer_state_name(RpcPeerState state)
