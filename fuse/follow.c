@@ -1,6 +1,6 @@
 /*
- * FREE -> TRIAL: FREE_STREAK samples in a row of a single, busy caller. Their
- *   rate is remembered.
+ * FREE -> TRIAL: FREE_STREAK samples and FREE_TIME of a single, busy caller,
+ *   and not FAST_ENOUGH. Their rate is remembered.
  * TRIAL -> ON: TRIAL_STREAK samples later the rate is at least GAIN times that.
  * TRIAL -> FREE: it is not; the next trial waits twice as long as the last.
  * TRIAL, ON -> FREE: several callers; waiting for the core; silence.
@@ -25,6 +25,8 @@
 
 #define MS INT64_C(1000000)
 #define FREE_STREAK 4u
+#define FREE_TIME (10 * MS) /* longer than callers that take turns on one core */
+#define FAST_ENOUGH (1.0 / 15e3) /* requests per ns: no core away costs so little */
 #define TRIAL_SETTLE 2u /* the first samples pay for the move itself */
 #define TRIAL_STREAK 10u
 #define GAIN 1.15
@@ -93,9 +95,13 @@ static FollowAction decide_free(FollowState *s, const FollowSample *p)
 	if (s->streak == 0)
 		s->since_ns = s->last_ns;
 	s->counted += p->requests;
-	if (++s->streak < FREE_STREAK)
+	if (++s->streak < FREE_STREAK || p->now_ns - s->since_ns < FREE_TIME)
 		return FOLLOW_KEEP;
 	s->free_rate = measured_rate(s, p);
+	if (s->free_rate > FAST_ENOUGH) {
+		measure_from(s, p);
+		return FOLLOW_KEEP;
+	}
 	s->phase = FOLLOW_TRIAL;
 	s->cpu = p->cpu;
 	open_window(s, p);

@@ -72,9 +72,9 @@ static void test_follows_single_caller(void)
 {
 	World w = world(100 * US, 15 * US);
 
-	strides(&w, 3);
+	strides(&w, 6);
 	g_assert_cmpuint(w.pins, ==, 0);
-	strides(&w, 1);
+	strides(&w, 1); /* over 10 ms */
 	g_assert_cmpint(w.state.phase, ==, FOLLOW_TRIAL);
 	g_assert_cmpint(w.state.cpu, ==, 1);
 	strides(&w, 10000);
@@ -110,7 +110,7 @@ static void test_gives_up_on_caller_that_runs_away(void)
 
 static void test_trial_without_gain_ends_and_backs_off(void)
 {
-	World w = world(10 * US, 10 * US);
+	World w = world(20 * US, 20 * US);
 	int64_t end = w.sample.now_ns + 10000 * MS;
 
 	while (w.sample.now_ns < end)
@@ -119,6 +119,28 @@ static void test_trial_without_gain_ends_and_backs_off(void)
 	g_assert_cmpuint(w.pins, >=, 3);
 	g_assert_cmpuint(w.pins, <=, 8);
 	g_assert_cmpuint(w.releases, >=, w.pins - 1);
+}
+
+static void test_fast_enough_is_left_alone(void)
+{
+	World w = world(10 * US, 5 * US);
+
+	strides(&w, 1000);
+	g_assert_cmpuint(w.pins, ==, 0);
+}
+
+/* Two callers share one core, and each has it for a few milliseconds. */
+static void test_callers_that_take_turns_are_left_alone(void)
+{
+	World w = world(50 * US, 15 * US);
+
+	for (int i = 0; i < 200; i++) {
+		w.switches = 0;
+		strides(&w, 5);
+		w.switches = 5;
+		strides(&w, 1);
+	}
+	g_assert_cmpuint(w.pins, ==, 0);
 }
 
 static void test_several_callers_are_left_alone(void)
@@ -192,7 +214,7 @@ static void test_silence_ends_it_without_regret(void)
 	g_assert_cmpint(w.state.phase, ==, FOLLOW_FREE);
 	g_assert_cmpint(w.state.not_before_ns, <=, w.sample.now_ns);
 	silence(&w, 1000 * MS);
-	strides(&w, 6);
+	strides(&w, 10);
 	g_assert_cmpuint(w.pins, ==, 2);
 }
 
@@ -220,6 +242,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/follow/moves", test_moves_with_caller);
 	g_test_add_func("/follow/runs-away", test_gives_up_on_caller_that_runs_away);
 	g_test_add_func("/follow/no-gain", test_trial_without_gain_ends_and_backs_off);
+	g_test_add_func("/follow/fast-enough", test_fast_enough_is_left_alone);
+	g_test_add_func("/follow/turns", test_callers_that_take_turns_are_left_alone);
 	g_test_add_func("/follow/several", test_several_callers_are_left_alone);
 	g_test_add_func("/follow/second", test_second_caller_ends_it);
 	g_test_add_func("/follow/few-switches", test_few_switches_are_one_caller);
