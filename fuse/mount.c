@@ -410,6 +410,11 @@ bool mount_is_ready(const Mount *m)
 	return m->ready;
 }
 
+MountChannel mount_channel(const Mount *m)
+{
+	return m->uring ? MOUNT_CHANNEL_URING : MOUNT_CHANNEL_CLASSIC;
+}
+
 static int unmount(void *arg)
 {
 	return kmount_unmount(arg);

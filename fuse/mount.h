@@ -44,6 +44,8 @@ Mount *mount_new(const MountOptions *opts, GError **error);
 void mount_start(Mount *m);
 /* True once INIT has been answered. */
 bool mount_is_ready(const Mount *m);
+/* CLASSIC or URING: what carries the requests, once it is ready. */
+MountChannel mount_channel(const Mount *m);
 /* Unmounts (lazily where busy), ends requests under way, closes the channel. */
 void coroutine_fn mount_co_stop(Mount *m);
 void mount_free(Mount *m);

@@ -22,11 +22,19 @@ static int put_xattr_name(XattrMsg *msg, RpcCall *call, const char *name)
 	return 0;
 }
 
+/* Under "system." the kernel asks us for the value alone; for other names it
+ * first wants the root's attributes, which its home may be unable to give. */
+static const char *virtual_name(const char *name)
+{
+	return g_str_has_prefix(name, "system.benchfs.") ? name + strlen("system.") : name;
+}
+
 /* The text of a virtual attribute; NULL: it is none. */
 static char *coroutine_fn co_virtual_text(Mount *m, fuse_ino_t ino, const char *name)
 {
 	if (ino != INO_ROOT)
 		return NULL;
+	name = virtual_name(name);
 	if (!strcmp(name, "benchfs.counters"))
 		return counters_to_text(m->opts.counters, true);
 	if (!strcmp(name, "benchfs.status") && m->opts.status)
@@ -36,6 +44,7 @@ static char *coroutine_fn co_virtual_text(Mount *m, fuse_ino_t ino, const char *
 
 static bool is_virtual(fuse_ino_t ino, const char *name)
 {
+	name = virtual_name(name);
 	return ino == INO_ROOT && (!strcmp(name, "benchfs.counters") || !strcmp(name, "benchfs.status"));
 }
 

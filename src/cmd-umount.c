@@ -1,7 +1,8 @@
 /*
  * Unmounting, and waiting for the daemon: when the command returns, the store
- * is free again. The pid comes from the mount itself; a mount whose daemon is
- * dead has none to wait for.
+ * is free again. A mount whose daemon is dead has none to wait for. Nothing here
+ * asks the mount anything: it may wait for peers that are down, and a question
+ * under way would keep it busy.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,20 +15,16 @@
 #include "common/autoclose.h"
 #include "src/commands.h"
 #include "src/mounts.h"
-#include "src/status.h"
+#include "src/runlock.h"
 
-#define STATUS_TIMEOUT_S 5
 #define END_TIMEOUT_S 60
 
 /* A pidfd of the daemon, or -1. */
 static int open_daemon(const char *path)
 {
-	g_autofree char *text = mounts_get_xattr(path, "benchfs.status", STATUS_TIMEOUT_S);
-	g_autoptr(Status) s = text ? status_from_text(text) : NULL;
+	pid_t pid = runlock_owner(path);
 
-	if (!s || !s->pid || s->pid > INT32_MAX)
-		return -1;
-	return (int)syscall(SYS_pidfd_open, (pid_t)s->pid, 0);
+	return pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 }
 
 static bool unmount_as_user(const char *path, bool lazy, GError **error)

@@ -347,26 +347,13 @@ static char *hex_of_id(const uint8_t id[16])
 	return g_string_free(s, false);
 }
 
-static const char *channel_word(MountChannel channel)
-{
-	switch (channel) {
-	case MOUNT_CHANNEL_CLASSIC:
-		return "classic";
-	case MOUNT_CHANNEL_URING:
-		return "uring";
-	case MOUNT_CHANNEL_AUTO:
-		break;
-	}
-	return "auto";
-}
-
 char *coroutine_fn node_co_status(Node *n)
 {
 	g_autoptr(Status) s = status_new();
 
 	s->version = g_strdup(BENCHFS_VERSION);
 	s->mount = n->mount ? g_strdup(n->mountpoint) : NULL;
-	s->channel = n->mount ? g_strdup(channel_word(n->channel)) : NULL;
+	s->channel = n->mount ? g_strdup(mount_channel(n->mount) == MOUNT_CHANNEL_URING ? "uring" : "classic") : NULL;
 	s->cluster = hex_of_id(n->cluster_id);
 	s->pid = (uint64_t)getpid();
 	s->uptime_s = (uint64_t)(g_get_monotonic_time() * 1000 - n->started_ns) / 1000000000;

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "src/daemon.h"
 #include "src/plan.h"
+#include "src/runlock.h"
 
 typedef struct Run {
 	RunPlan *plan;
@@ -17,6 +18,7 @@ typedef struct Run {
 	Log *log;
 	Reactor *reactor;
 	Node *node;
+	Runlock *runlock;
 	bool ending;
 	GSource *signals[3];
 } Run;
@@ -137,7 +139,10 @@ static bool run_start(Run *run, GError **error)
 	node_start(run->node);
 	if (!p->mountpoint)
 		return true;
-	return run_wait(run, wait_peers, error) && node_mount(run->node, error) && run_wait(run, wait_mount, error);
+	if (!run_wait(run, wait_peers, error))
+		return false;
+	run->runlock = runlock_take(p->mountpoint);
+	return node_mount(run->node, error) && run_wait(run, wait_mount, error);
 }
 
 static bool run_publish(Run *run, GError **error)
@@ -192,6 +197,7 @@ static void run_close(Run *run)
 	node_free(run->node);
 	unwatch_signals(run);
 	reactor_free(run->reactor);
+	runlock_release(run->runlock);
 	log_free(run->log);
 	daemon_free(run->daemon);
 }
