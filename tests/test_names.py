@@ -275,28 +275,28 @@ def test_rename_replaces_its_target(tree):
 
 
 def test_rename_to_another_directory_of_the_same_peer(tree):
-    here = tree.turn()
+    here = tree.home()
     (here / "d").mkdir()
     (here / "e").mkdir()
     (here / "d" / "f").write_text("x")
     os.rename(here / "d" / "f", here / "e" / "g")
-    assert tree.turn("e", "g").read_text() == "x"
-    assert os.listdir(tree.turn("d")) == []
+    assert tree.turn("home", "e", "g").read_text() == "x"
+    assert os.listdir(tree.turn("home", "d")) == []
 
 
 def test_rename_of_a_directory_takes_its_contents_along(tree):
-    here = tree.turn()
+    here = tree.home()
     (here / "a" / "sub").mkdir(parents=True)
     (here / "a" / "sub" / "f").write_text("x")
     (here / "to").mkdir()
     os.rename(here / "a", here / "to" / "b")
-    assert tree.turn("to", "b", "sub", "f").read_text() == "x"
+    assert tree.turn("home", "to", "b", "sub", "f").read_text() == "x"
     assert (here / "to" / "b" / "..").stat().st_ino == (here / "to").stat().st_ino
     assert here.stat().st_nlink == 3 and (here / "to").stat().st_nlink == 3
 
 
 def test_rename_rules(tree):
-    here = tree.turn()
+    here = tree.home()
     (here / "d").mkdir()
     (here / "full").mkdir()
     (here / "full" / "f").touch()
@@ -307,7 +307,7 @@ def test_rename_rules(tree):
     assert errno_of(os.rename, here / "d", here / "full") == "ENOTEMPTY"
     assert errno_of(os.rename, here / "d", here / "d" / "below") == "EINVAL"
     os.rename(here / "full", here / "d")
-    assert os.listdir(tree.turn("d")) == ["f"]
+    assert os.listdir(tree.turn("home", "d")) == ["f"]
 
 
 def test_rename_over_another_link_of_the_same_file_keeps_both(tree):

@@ -266,6 +266,13 @@ class Tree:
         self._next += 1
         return self.at(self._next, *parts)
 
+    def home(self, name="home"):
+        """A new directory through the next mount, on whose peer it and all
+        that this mount makes below will be."""
+        path = self.turn(name)
+        path.mkdir()
+        return path
+
     def at(self, i, *parts):
         return self.roots[i % len(self.roots)].joinpath(*parts)
 

@@ -156,10 +156,14 @@ class Actor:
         self.proc.stdout.close()
 
 
+# Where one number has two names, errno.errorcode knows the wrong one.
+NAMES = {**errno.errorcode, errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
+
+
 def errno_of(call, *args, **kwargs):
     """Name of the errno that a call fails with, or None."""
     try:
         call(*args, **kwargs)
     except OSError as e:
-        return errno.errorcode[e.errno]
+        return NAMES[e.errno]
     return None
