@@ -128,6 +128,7 @@ void entry_close(Server *s, Entry *e)
 static int coroutine_fn find_inode(Server *s, Entry *e)
 {
 	drop_inode(s, e);
+	e->version = e->dir->version;
 	int r = entry_co_read(s, e);
 	if (r == -ENOENT)
 		return 0;
@@ -158,17 +159,21 @@ void entry_unlock(Entry *e, uint32_t n, Inode *also)
 	inode_unlock_many(inodes, collect(e, n, also, inodes));
 }
 
-/* 1: the name still stands for the inode that is locked; 0: look again. */
+/* 1: the name still stands for the inode that is locked; 0: look again. Every
+ * change of a name publishes its directory, so mostly nothing is to be read. */
 static int coroutine_fn check(Server *s, Entry *e)
 {
-	Entry now = { .dir = e->dir, .name = e->name };
-
 	if (e->dir->gone || e->dir->d.attr.nlink == 0 || (e->dir->d.flags & INODE_DYING))
 		return -ENOENT;
+	if (e->inode && e->inode->gone)
+		return 0;
+	if (e->dir->version == e->version)
+		return 1;
+	Entry now = { .dir = e->dir, .name = e->name };
 	int r = entry_co_read(s, &now);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	return now.ino == e->ino && !(e->inode && e->inode->gone);
+	return now.ino == e->ino;
 }
 
 static int coroutine_fn check_all(Server *s, Entry *e, uint32_t n)

@@ -19,6 +19,7 @@ typedef struct Entry {
 	uint64_t ino;  /* 0: there is no such name */
 	uint32_t mode; /* type bits */
 	Inode *inode;  /* a reference; NULL: no such name, or its home is elsewhere */
+	uint64_t version; /* of dir, before the name was read */
 } Entry;
 
 /* The name behind a request's struct, as wire_name(); "." and ".." are -EINVAL

@@ -340,6 +340,7 @@ void inode_publish(Inode *inode, InodeData *d)
 	g_assert(inode->d.attr.ino == d->attr.ino);
 	inode_data_clear(&inode->d);
 	inode->d = *d;
+	inode->version++;
 	*d = (InodeData) { 0 };
 }
 

@@ -34,6 +34,7 @@ typedef struct InodeData {
 struct Inode {
 	InodeData d;
 	CoMutex lock;
+	uint64_t version; /* counts what was published */
 	/* private to inode.c */
 	uint32_t refs;
 	GList lru;
