@@ -370,11 +370,11 @@ def test_mv_of_a_directory_between_peers_takes_all_of_it(tree):
     assert os.listdir(tree.turn("home0")) == []
 
 
-def test_names_below_a_removed_directory_are_enoent(tree):
+def test_nothing_is_made_below_a_removed_directory(tree):
     path = tree.turn("d")
     path.mkdir()
     fd = os.open(path, os.O_RDONLY)
     tree.turn("d").rmdir()
-    assert errno_of(os.open, "x", os.O_CREAT | os.O_WRONLY, dir_fd=fd) == "ENOENT"
-    assert errno_of(os.mkdir, "x", dir_fd=fd) == "ENOENT"
+    problems = {errno_of(os.open, "x", os.O_CREAT | os.O_WRONLY, dir_fd=fd), errno_of(os.mkdir, "x", dir_fd=fd)}
     os.close(fd)
+    assert problems <= {"ENOENT", "ESTALE"}  # removed on this mount, or on another
