@@ -188,7 +188,8 @@ static void coroutine_fn wait_peer(void *arg)
 	}
 }
 
-static char *describe_missing(const Node *n, const PeerWait *waits, uint32_t count, int64_t timeout_ns)
+/* A reason names its peer. */
+static char *describe_missing(const Node *n, const PeerWait *waits, uint32_t count, int64_t waited_ns)
 {
 	g_autoptr(GString) list = g_string_new(NULL);
 	uint32_t missing = 0;
@@ -197,11 +198,14 @@ static char *describe_missing(const Node *n, const PeerWait *waits, uint32_t cou
 		if (waits[i].result >= 0)
 			continue;
 		g_autofree char *address = peers_format(map_peer(n->map, waits[i].id));
-		g_string_append_printf(list, "%s%s (%s)", missing++ ? ", " : "", address,
-				       waits[i].reason ? waits[i].reason : g_strerror(-waits[i].result));
+		g_string_append(list, missing++ ? "; " : "");
+		if (waits[i].reason)
+			g_string_append(list, waits[i].reason);
+		else
+			g_string_append_printf(list, "%s: %s", address, g_strerror(-waits[i].result));
 	}
-	return g_strdup_printf("%u of %u other peers could not be reached within %" G_GINT64_FORMAT " s: %s",
-			       missing, count, timeout_ns / 1000000000, list->str);
+	return g_strdup_printf("after %" G_GINT64_FORMAT " s %u of %u other peers cannot be reached: %s",
+			       waited_ns / 1000000000, missing, count, list->str);
 }
 
 int coroutine_fn node_co_wait_peers(Node *n, int64_t timeout_ns, char **ret_reason)
@@ -209,13 +213,14 @@ int coroutine_fn node_co_wait_peers(Node *n, int64_t timeout_ns, char **ret_reas
 	uint32_t count = 0, peers = n->network ? map_peer_count(n->map) : 0;
 	g_autofree PeerWait *waits = g_new0(PeerWait, peers + 1);
 	CoGroup group = { .sched = reactor_sched(n->reactor) };
+	int64_t began_ns = reactor_now_ns(n->reactor);
 	int result = 0;
 
 	for (uint16_t id = 0; id < peers; id++) {
 		if (id == n->self)
 			continue;
 		PeerWait *w = &waits[count++];
-		*w = (PeerWait) { .node = n, .id = id, .until_ns = reactor_now_ns(n->reactor) + timeout_ns };
+		*w = (PeerWait) { .node = n, .id = id, .until_ns = began_ns + timeout_ns };
 		co_group_spawn(&group, wait_peer, w);
 	}
 	co_group_wait(&group);
@@ -225,7 +230,7 @@ int coroutine_fn node_co_wait_peers(Node *n, int64_t timeout_ns, char **ret_reas
 	if (result < 0 && n->cancelled)
 		result = -ECANCELED;
 	else if (result < 0) {
-		*ret_reason = describe_missing(n, waits, count, timeout_ns);
+		*ret_reason = describe_missing(n, waits, count, reactor_now_ns(n->reactor) - began_ns);
 		result = is_refusal(result) ? -EACCES : -ETIMEDOUT;
 	}
 	for (uint32_t i = 0; i < count; i++)
