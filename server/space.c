@@ -12,7 +12,7 @@
 
 struct Space {
 	int fd;
-	uint64_t reserve, total;
+	uint64_t reserve, total, free; /* bytes; free: also what is kept for root */
 	uint64_t credit;   /* bytes that may be taken without looking */
 	int64_t looked_ns; /* when; 0: look now */
 };
@@ -25,6 +25,7 @@ static uint64_t look(Space *s)
 	if (fstatvfs(s->fd, &v) < 0)
 		return 0;
 	s->total = (uint64_t)v.f_blocks * v.f_frsize;
+	s->free = (uint64_t)v.f_bfree * v.f_frsize;
 	return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
@@ -88,5 +89,5 @@ void space_statfs(Space *s, WireStatfsRep *ret)
 {
 	uint64_t avail = available(s);
 
-	*ret = (WireStatfsRep) { .total = s->total, .free = avail, .avail = avail };
+	*ret = (WireStatfsRep) { .total = s->total, .free = s->free, .avail = avail };
 }
