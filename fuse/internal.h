@@ -11,6 +11,7 @@
 #include "fuse/lock-owners.h"
 #include "fuse/mount.h"
 #include "fuse/open-table.h"
+#include "fuse/xattr-hints.h"
 
 #define OPCODES 64
 #define EARLY_INTERRUPTS 32
@@ -41,6 +42,7 @@ struct Mount {
 	OpenTable *opens;
 	LockOwners *lock_owners;
 	Layouts *layouts;
+	XattrHints *xattr_hints;
 	uint64_t next_fh;
 	double timeout;          /* seconds the kernel may keep names and attributes */
 	WireStatfsRep *statfs;   /* the last answer of each peer */
@@ -86,6 +88,8 @@ void mount_spawn(Mount *m, CoFn *fn, void *arg);
 void ops_reply(fuse_req_t req, int r); /* 0 or -errno */
 void ops_fill_stat(const WireAttr *attr, struct stat *ret_st);
 void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_param *ret_entry);
+/* Attributes as a home has them are on their way to the kernel. */
+void ops_note_attr(Mount *m, const WireAttr *attr);
 /* Completes an entry whose attributes are at another home. */
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep);
 void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep);

@@ -379,6 +379,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	m->opens = open_table_new(DEAD_MAX);
 	m->lock_owners = lock_owners_new();
 	m->layouts = layouts_new(LAYOUT_RUNS_MAX, map_peer_count(m->map));
+	m->xattr_hints = xattr_hints_new(opts->alone);
 	m->statfs = g_new0(WireStatfsRep, map_peer_count(m->map));
 	if (make_wishes(m, error))
 		m->kmount = kmount_new(opts->mountpoint, opts->fsname ? opts->fsname : "benchfs",
@@ -469,6 +470,7 @@ void mount_free(Mount *m)
 	open_table_free(m->opens);
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);
+	xattr_hints_free(m->xattr_hints);
 	g_free(m->statfs);
 	g_free(m);
 }

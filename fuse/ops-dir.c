@@ -82,6 +82,8 @@ static size_t put_entry(fuse_req_t req, char *buf, size_t room, const Entry *e, 
 	/* Node id 0: no attributes, look it up when they are wanted. */
 	if (!e->d.have_attr || is_dot(e->name))
 		entry.ino = 0;
+	else
+		ops_note_attr(mount_of(req), &e->attr);
 	return fuse_add_direntry_plus(req, buf, room, e->name, &entry, (off_t)e->d.cookie);
 }
 

@@ -106,6 +106,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	}
 	fill_open(m, fi);
 	ops_fill_entry(m, &rep.attr, &entry);
+	ops_note_attr(m, &rep.attr);
 	if (fuse_reply_create(req, &entry, fi) < 0)
 		close_one(m, rep.attr.ino);
 }

@@ -69,6 +69,10 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		reply_value(req, text, strlen(text), size, TEXT_SLACK);
 		return;
 	}
+	if (xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor))) {
+		fuse_reply_err(req, ENODATA);
+		return;
+	}
 	g_autofree char *value = g_malloc(WIRE_XATTR_SIZE_MAX);
 	RpcCall call = { .out = value, .out_cap = WIRE_XATTR_SIZE_MAX };
 	int r = put_xattr_name(&msg, &call, name);
@@ -82,14 +86,19 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
+	Mount *m = mount_of(req);
 	WireInoReq list = { .ino = ino };
+
+	if (xattr_hints_none(m->xattr_hints, ino)) {
+		reply_value(req, NULL, 0, size, 0);
+		return;
+	}
 	g_autofree char *names = g_malloc(WIRE_XATTR_SIZE_MAX);
 	RpcCall call = {
 		.req = &list, .req_len = sizeof(list),
 		.out = names, .out_cap = WIRE_XATTR_SIZE_MAX,
 	};
-	int r = mount_co_call_ino(mount_of(req), ino, WIRE_LISTXATTR, &call);
-
+	int r = mount_co_call_ino(m, ino, WIRE_LISTXATTR, &call);
 	if (r < 0)
 		ops_reply(req, r);
 	else
@@ -118,8 +127,13 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *libfuse_name, const
 
 	if (r == 0 && size > WIRE_XATTR_SIZE_MAX)
 		r = -E2BIG;
-	if (r == 0)
+	if (r == 0) {
+		/* After the call as well: attributes from before it may have come in
+		 * the meantime. */
+		xattr_hints_forget(m->xattr_hints, ino);
 		r = mount_co_call_ino(m, ino, WIRE_SETXATTR, &call);
+		xattr_hints_forget(m->xattr_hints, ino);
+	}
 	ops_reply(req, r);
 }
 

@@ -10,6 +10,13 @@
 #define PREFERRED_BLOCK (64u << 10)
 #define GENERATION 1 /* numbers are never reused */
 
+/* There are none; isatty(3) asks nevertheless, for every file that Python
+ * opens. */
+static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags, const void *in, size_t in_len, size_t out_len)
+{
+	fuse_reply_err(req, ENOTTY);
+}
+
 const struct fuse_lowlevel_ops mount_ops = {
 	.lookup = op_lookup,
 	.getattr = op_getattr,
@@ -42,6 +49,7 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.getlk = op_getlk,
 	.setlk = op_setlk,
 	.flock = op_flock,
+	.ioctl = op_ioctl,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
 	.copy_file_range = op_copy_file_range,
@@ -92,6 +100,11 @@ void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_para
 	ops_fill_stat(attr, &ret_entry->attr);
 }
 
+void ops_note_attr(Mount *m, const WireAttr *attr)
+{
+	xattr_hints_note(m->xattr_hints, attr, reactor_now_ns(m->reactor));
+}
+
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)
 {
 	if (rep->have_attr)
@@ -106,15 +119,18 @@ void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep)
 	struct fuse_entry_param entry;
 
 	ops_fill_entry(mount_of(req), &rep->attr, &entry);
+	ops_note_attr(mount_of(req), &rep->attr);
 	fuse_reply_entry(req, &entry);
 }
 
 void ops_reply_attr(fuse_req_t req, const WireAttr *attr)
 {
+	Mount *m = mount_of(req);
 	struct stat st;
 
 	ops_fill_stat(attr, &st);
-	fuse_reply_attr(req, &st, mount_of(req)->timeout);
+	ops_note_attr(m, attr);
+	fuse_reply_attr(req, &st, m->timeout);
 }
 
 int ops_put_name(char *dest, const char *name)
