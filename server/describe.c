@@ -36,10 +36,8 @@ void coroutine_fn data_co_describe(Server *s, Inode *inode, GString *text)
 
 	if (!S_ISREG(inode->d.attr.mode))
 		return;
-	g_string_append_printf(text, "chunk size: %" PRIu64 "\n", UINT64_C(1) << inode->d.attr.chunk_shift);
-	g_string_append_printf(text, "policy: %s\n", inode->d.attr.policy == WIRE_POLICY_STRIPE ? "stripe" : "local");
 	if (inode->d.flags & INODE_INLINE) {
-		g_string_append(text, "data: inline, on ");
+		g_string_append(text, "inline on ");
 		append_peer(text, s->map, s->self);
 		g_string_append_c(text, '\n');
 		return;
