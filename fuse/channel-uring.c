@@ -19,15 +19,6 @@
  * offers requests that it had to hold back only to entries that commit, not to
  * newly registered ones.
  *
- * Memory of an entry, in one mapping whose pages exist once they are used:
- *
- *	| page: kernel's header ...  in-header + operation | payload ... |
- *	                                                   ^ page boundary
- *
- * The kernel puts the operation's struct into its header, and names and data
- * into the payload. Copying the former (168 bytes at most) in front of the
- * payload gives the one contiguous message that /dev/fuse would have given.
- *
  * Entries can't be cancelled one by one: they come back when the connection
  * ends or when the ring is closed. A channel that is freed earlier lives on
  * until they have.
@@ -39,43 +30,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#define SLACK 4096u /* in front of the payload */
-/* Zeros behind a message: libfuse before 3.16 may look 8 bytes too far. */
-#define TAIL 16u
+#include "fuse/ring-entry.h"
+
 #define ENTRIES_IN_ALL 512u /* aimed at, over all queues, to start with */
 #define DEPTH_MIN 8u
 #define DEPTH_MAX 32u
 #define QUEUE_MAX 1024u /* entries a queue may grow to */
 #define PAYLOAD_MIN (32u * 4096u) /* what a kernel without FUSE_MAX_PAGES assumes */
-#define KEEP_PAYLOAD (64u << 10) /* of an entry's payload stays in memory in any case, */
-#define KEEP_IN_ALL (64u << 20)  /* and of all entries' payloads about this much */
-#define STOP_PATIENCE_NS INT64_C(2000000000)
+#define STOP_PATIENCE_NS INT64_C(1000000000)
 
 typedef struct ChannelUring ChannelUring;
-typedef struct RingQueue RingQueue;
-typedef struct RingEnt RingEnt;
-
-typedef enum EntState { ENT_KERNEL, ENT_USER, ENT_DEAD } EntState;
-
-struct RingEnt {
-	UringOp op;
-	Request req;
-	RingQueue *queue;
-	EntState state;
-	uint32_t cmd; /* the last one submitted */
-	bool bulky;   /* more than KEEP_PAYLOAD of the payload may be in memory */
-	uint64_t commit_id;
-	struct fuse_uring_req_header *header;
-	char *payload;
-	struct iovec iov[2]; /* read by the kernel when the entry is registered */
-	RingEnt *next;       /* of the queue */
-};
 
 struct RingQueue {
 	ChannelUring *ch;
@@ -89,11 +56,10 @@ struct ChannelUring {
 	Channel base;
 	ChannelOptions opts;
 	Uring *uring;
-	size_t payload_size;
+	RingMemory memory;
 	uint32_t queue_count, depth;
 	int fd; /* our own descriptor: entries may outlive the lender's */
 	uint32_t in_kernel, in_user;
-	uint64_t bulky; /* entries */
 	bool started, stopping, orphan;
 	uint64_t requests, grown; /* counters */
 	RingQueue *queues;
@@ -109,97 +75,33 @@ static RingEnt *of_request(Request *req)
 	return (RingEnt *)((char *)req - offsetof(RingEnt, req));
 }
 
-/* ---- memory ---- */
-
-static void ent_done(UringOp *op, int res, uint32_t flags);
-
-static RingEnt *ent_new(RingQueue *q)
-{
-	size_t payload_size = q->ch->payload_size;
-	char *mem = mmap(NULL, SLACK + payload_size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	RingEnt *e;
-
-	if (mem == MAP_FAILED)
-		return NULL;
-	e = g_new(RingEnt, 1);
-	*e = (RingEnt) {
-		.op.done = ent_done,
-		.queue = q,
-		.state = ENT_DEAD,
-		.header = (struct fuse_uring_req_header *)mem,
-		.payload = mem + SLACK,
-		.iov = { { mem, sizeof(*e->header) }, { mem + SLACK, payload_size } },
-		.next = q->ents,
-	};
-	q->ents = e;
-	q->total++;
-	return e;
-}
-
-static void queue_free_ents(RingQueue *q)
-{
-	RingEnt *e;
-
-	while ((e = q->ents)) {
-		q->ents = e->next;
-		munmap(e->header, SLACK + q->ch->payload_size);
-		g_free(e);
-	}
-}
-
 static void destroy(ChannelUring *ch)
 {
-	for (uint32_t i = 0; i < ch->queue_count; i++)
-		queue_free_ents(&ch->queues[i]);
+	RingEnt *e;
+
+	for (uint32_t i = 0; i < ch->queue_count; i++) {
+		while ((e = ch->queues[i].ents)) {
+			ch->queues[i].ents = e->next;
+			ring_ent_free(e);
+		}
+	}
 	if (ch->fd >= 0)
 		close(ch->fd);
 	g_free(ch->queues);
 	g_free(ch);
 }
 
-/* A burst of big requests leaves big buffers behind. They go when their entry
- * is next used for something small, whose bytes are all in front of the cut. */
-static void trim_payload(ChannelUring *ch, RingEnt *e, size_t used)
-{
-	if (!e->bulky || used > KEEP_PAYLOAD || ch->bulky * ch->payload_size <= KEEP_IN_ALL)
-		return;
-	madvise(e->payload + KEEP_PAYLOAD, ch->payload_size - KEEP_PAYLOAD, MADV_DONTNEED);
-	e->bulky = false;
-	ch->bulky--;
-}
-
-static void note_use(ChannelUring *ch, RingEnt *e, size_t used)
-{
-	if (e->bulky || used <= KEEP_PAYLOAD)
-		return;
-	e->bulky = true;
-	ch->bulky++;
-}
-
 /* ---- submitting ---- */
+
+static void ent_done(UringOp *op, int res, uint32_t flags);
 
 static void ent_submit(RingEnt *e, uint32_t cmd)
 {
-	ChannelUring *ch = e->queue->ch;
-	struct io_uring_sqe *sqe = uring_get_sqe(ch->uring);
-	struct fuse_uring_cmd_req *req = (struct fuse_uring_cmd_req *)sqe->cmd;
-	bool is_register = cmd == FUSE_IO_URING_CMD_REGISTER;
+	RingQueue *q = e->queue;
 
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, ch->fd, is_register ? e->iov : NULL,
-			 is_register ? 2 : 0, 0);
-	sqe->cmd_op = cmd;
-	sqe->__pad1 = 0;
-	/* the command area reaches into the second half of the entry */
-	*req = (struct fuse_uring_cmd_req) {
-		.commit_id = is_register ? 0 : e->commit_id,
-		.qid = e->queue->qid,
-	};
-	uring_sqe_set_op(sqe, &e->op);
-	e->cmd = cmd;
-	e->state = ENT_KERNEL;
-	e->queue->in_kernel++;
-	ch->in_kernel++;
+	ring_ent_submit(e, q->ch->uring, q->ch->fd, q->qid, cmd);
+	q->in_kernel++;
+	q->ch->in_kernel++;
 }
 
 static void ent_commit(RingEnt *e)
@@ -212,12 +114,16 @@ static void queue_grow(RingQueue *q)
 	uint32_t count = MIN(q->ch->depth, QUEUE_MAX - q->total);
 
 	while (count-- > 0) {
-		RingEnt *e = ent_new(q);
+		RingEnt *e = ring_ent_new(&q->ch->memory, &q->ch->base, ent_done);
 
 		if (!e) {
 			g_warning("no memory for a longer queue %u, ignoring", q->qid);
 			return;
 		}
+		e->queue = q;
+		e->next = q->ents;
+		q->ents = e;
+		q->total++;
 		ent_submit(e, FUSE_IO_URING_CMD_REGISTER);
 	}
 }
@@ -232,57 +138,21 @@ static void queue_keep_ahead(RingQueue *q)
 
 /* ---- replies ---- */
 
-static void set_reply(RingEnt *e, const struct fuse_out_header *out, size_t payload_len)
-{
-	memcpy(e->header->in_out, out, sizeof(*out));
-	e->header->ring_ent_in_out.payload_sz = (uint32_t)payload_len;
-}
-
-static void set_error(RingEnt *e, int error)
-{
-	const struct fuse_out_header out = {
-		.len = sizeof(out), .error = error, .unique = e->req.in->unique,
-	};
-
-	set_reply(e, &out, 0);
-}
-
-/* Gathers iov into the payload; what lies in its place already stays. */
-static ssize_t gather(RingEnt *e, const struct iovec *iov, int count)
-{
-	size_t len = 0;
-
-	for (int i = 0; i < count; i++) {
-		if (iov[i].iov_len > e->queue->ch->payload_size - len)
-			return -EINVAL;
-		if (iov[i].iov_len && iov[i].iov_base != e->payload + len)
-			memmove(e->payload + len, iov[i].iov_base, iov[i].iov_len);
-		len += iov[i].iov_len;
-	}
-	return (ssize_t)len;
-}
-
 /* The reply leaves with done(): what is fetched next overwrites the message. */
 static int ring_reply(Request *req, const struct iovec *iov, int count)
 {
 	RingEnt *e = of_request(req);
-	ssize_t len;
 
 	g_assert(e->state == ENT_USER && count > 0 && iov[0].iov_len == sizeof(struct fuse_out_header));
-	len = gather(e, iov + 1, count - 1);
-	if (len < 0)
-		return (int)len;
-	set_reply(e, iov[0].iov_base, (size_t)len);
-	note_use(e->queue->ch, e, (size_t)len);
-	return 0;
+	return ring_ent_reply(e, iov, count);
 }
 
 static void *ring_reply_buffer(Request *req, size_t size)
 {
 	RingEnt *e = of_request(req);
 
-	g_assert(size <= e->queue->ch->payload_size);
-	note_use(e->queue->ch, e, size);
+	g_assert(size <= e->memory->payload_size);
+	ring_ent_note_use(e, size);
 	return e->payload;
 }
 
@@ -302,56 +172,24 @@ static void ring_done(Request *req)
 
 /* ---- requests ---- */
 
-/* Puts in-header and operation struct in front of the payload. The operation's
- * length is what the other two leave of the whole; every struct's length is a
- * multiple of 8 today, and where one's is not, the payload moves up to it. */
-static int assemble(ChannelUring *ch, RingEnt *e)
-{
-	const struct fuse_in_header *in = (const struct fuse_in_header *)e->header->in_out;
-	size_t len = in->len, payload_len = e->header->ring_ent_in_out.payload_sz, op_len;
-	char *start;
-
-	if (payload_len > ch->payload_size || len < sizeof(*in) + payload_len)
-		return -EPROTO;
-	op_len = len - sizeof(*in) - payload_len;
-	if (op_len > sizeof(e->header->op_in))
-		return -EPROTO;
-	start = e->payload - sizeof(*in) - (op_len + 7) / 8 * 8;
-	if (op_len % 8)
-		memmove(start + sizeof(*in) + op_len, e->payload, payload_len);
-	memcpy(start + sizeof(*in), e->header->op_in, op_len);
-	if (payload_len + TAIL <= ch->payload_size)
-		memset(start + len, 0, TAIL);
-	e->req = (Request) { .channel = &ch->base, .in = memcpy(start, in, sizeof(*in)), .len = len };
-	trim_payload(ch, e, payload_len);
-	note_use(ch, e, payload_len);
-	return 0;
-}
-
 static void refuse(RingEnt *e, int error)
 {
-	e->req.in = (struct fuse_in_header *)e->header->in_out;
-	set_error(e, error);
+	ring_ent_reply_error(e, error);
 	ent_commit(e);
 }
 
 static void receive(ChannelUring *ch, RingEnt *e)
 {
-	int r;
+	int r = ring_ent_receive(e);
 
-	e->commit_id = e->header->ring_ent_in_out.commit_id;
-	if (ch->stopping) {
-		refuse(e, -ENOTCONN);
-		return;
-	}
-	r = assemble(ch, e);
-	if (r < 0) {
-		g_warning("a request of impossible length on queue %u: refused", e->queue->qid);
-		refuse(e, -EIO);
+	if (r < 0 || ch->stopping) {
+		if (r < 0)
+			g_warning("a request of impossible length on queue %u: refused", e->queue->qid);
+		refuse(e, r < 0 ? -EIO : -ENOTCONN);
 		return;
 	}
 	/* what the kernel hears if nobody replies */
-	set_error(e, -EIO);
+	ring_ent_reply_error(e, -EIO);
 	e->state = ENT_USER;
 	ch->in_user++;
 	ch->requests++;
@@ -505,7 +343,7 @@ Channel *channel_uring_new(const ChannelOptions *opts)
 		.opts = *opts,
 		.uring = reactor_uring(opts->reactor),
 		.fd = -1,
-		.payload_size = MAX(opts->max_write, PAYLOAD_MIN),
+		.memory.payload_size = MAX(opts->max_write, PAYLOAD_MIN),
 		.queue_count = count_possible_cpus(),
 	};
 	ch->depth = CLAMP(ENTRIES_IN_ALL / ch->queue_count, DEPTH_MIN, DEPTH_MAX);
