@@ -1,6 +1,7 @@
 """A store whose disk is full."""
 import errno
 import os
+import random
 
 import pytest
 
@@ -8,6 +9,11 @@ from harness.cluster import Cluster
 from harness.procs import errno_of, eventually
 
 MIB = 1 << 20
+
+
+def content(seed, length):
+    """Bytes that do not compress, as the metadata store would do."""
+    return random.Random(seed).randbytes(length)
 
 
 def fill(directory, piece, limit):
@@ -18,19 +24,19 @@ def fill(directory, piece, limit):
         path = directory / f"fill{i}"
         try:
             with open(path, "wb", buffering=0) as f:
-                left = memoryview(bytes([i % 251]) * piece)
+                left = memoryview(content(i, piece))
                 while left:
                     left = left[f.write(left):]
         except OSError as e:
             assert e.errno == errno.ENOSPC, e
             return whole
-        whole[path] = i % 251
+        whole[path] = i
     raise AssertionError("the disk did not fill")
 
 
 def intact(whole, piece):
     for path, seed in whole.items():
-        assert path.read_bytes() == bytes([seed]) * piece
+        assert path.read_bytes() == content(seed, piece)
 
 
 @pytest.fixture
