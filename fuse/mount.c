@@ -301,6 +301,7 @@ static bool make_session(Mount *m, GError **error)
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
 
 	m->se = fuse_session_new(&args, &mount_ops, sizeof(mount_ops), m);
+	fuse_opt_free_args(&args); /* libfuse has added one and keeps none */
 	if (m->se && fuse_session_custom_io(m->se, &io, m->fd) == 0)
 		return true;
 	g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "libfuse could not make a session");
