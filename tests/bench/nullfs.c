@@ -33,7 +33,7 @@ typedef struct NullFs {
 } NullFs;
 
 typedef struct NullOptions {
-	char *channel;
+	char *channel; /* NULL: auto */
 	double timeout_s;
 	gboolean no_follow, verbose;
 } NullOptions;
@@ -201,11 +201,14 @@ static void nullfs_clear(NullFs *fs)
 
 static bool want_uring(const NullOptions *opts, Reactor *r)
 {
+	bool demanded = g_strcmp0(opts->channel, "uring") == 0;
 	const char *reason;
 
-	if (strcmp(opts->channel, "classic") == 0 || channel_uring_available(r, &reason))
-		return strcmp(opts->channel, "classic") != 0;
-	if (strcmp(opts->channel, "uring") == 0) {
+	if (g_strcmp0(opts->channel, "classic") == 0)
+		return false;
+	if (channel_uring_available(r, &reason))
+		return true;
+	if (demanded) {
 		fprintf(stderr, "nullfs: no FUSE over io_uring: %s\n", reason);
 		exit(1);
 	}
@@ -248,7 +251,7 @@ static int serve(const NullOptions *opts, const char *mountpoint, GError **error
 
 int main(int argc, char **argv)
 {
-	NullOptions opts = { .channel = g_strdup("auto"), .timeout_s = 3600 };
+	NullOptions opts = { .timeout_s = 3600 };
 	const GOptionEntry entries[] = {
 		{ "channel", 0, 0, G_OPTION_ARG_STRING, &opts.channel, "auto, classic or uring", "NAME" },
 		{ "timeout", 0, 0, G_OPTION_ARG_DOUBLE, &opts.timeout_s, "how long the kernel may cache", "SECONDS" },
@@ -263,6 +266,10 @@ int main(int argc, char **argv)
 	g_option_context_add_main_entries(context, entries, NULL);
 	if (!g_option_context_parse(context, &argc, &argv, &error) || argc != 2) {
 		fprintf(stderr, "nullfs: %s\n", error ? error->message : "one mount point is needed");
+		return 2;
+	}
+	if (opts.channel && strcmp(opts.channel, "auto") && strcmp(opts.channel, "classic") && strcmp(opts.channel, "uring")) {
+		fprintf(stderr, "nullfs: --channel: there is no %s\n", opts.channel);
 		return 2;
 	}
 	r = serve(&opts, argv[1], &error);
