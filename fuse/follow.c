@@ -249,7 +249,6 @@ static void start_here(Follow *f)
 static int cpu_of(pid_t pid)
 {
 	char path[40], text[1024], *p;
-	g_autofree char *last = NULL;
 	int fd, field;
 	ssize_t n;
 
