@@ -324,14 +324,27 @@ static int unmount_as_user(const char *path)
 	return status == 0 ? 0 : -EPERM;
 }
 
-int kmount_unmount(Kmount *k)
+/* What was written through mappings of a busy mount has its last chance. */
+static void write_back(const Kmount *k)
+{
+	autoclose int fd = open(k->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || syncfs(fd) < 0)
+		g_debug("%s: %s, ignoring", k->path, g_strerror(errno));
+}
+
+int kmount_unmount(Kmount *k, bool abort)
 {
 	if (!kmount_is_mounted(k))
 		return 0;
-	if (umount2(k->path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+	if (umount2(k->path, UMOUNT_NOFOLLOW) == 0)
 		return 0;
 	if (errno == EPERM)
 		return unmount_as_user(k->path);
+	if (errno == EBUSY && abort)
+		write_back(k);
+	if (umount2(k->path, UMOUNT_NOFOLLOW | MNT_DETACH | (abort ? MNT_FORCE : 0)) == 0)
+		return 0;
 	/* EINVAL: someone else was faster. */
 	return errno == EINVAL ? 0 : -errno;
 }

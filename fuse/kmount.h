@@ -20,7 +20,8 @@ const char *kmount_path(const Kmount *k);
 bool kmount_is_mounted(const Kmount *k);
 /* Takes it from the tree, busy or not; 0 also when it is not mounted any
  * more. Blocks, possibly until the kernel has got answers from us: call it on
- * a thread. */
-int kmount_unmount(Kmount *k);
+ * a thread. abort: also ends the connection of a mount that is busy, which
+ * otherwise lasts until its descriptors are closed (root only). */
+int kmount_unmount(Kmount *k, bool abort);
 /* Lets the kernel read ahead so far; a wish (root only). */
 void kmount_set_readahead(Kmount *k, size_t bytes);

@@ -149,11 +149,11 @@ static Request *request_of_link(GList *link)
 
 static void interrupt_request(Request *req)
 {
-	req->interrupted = true;
 	if (req->on_interrupt)
 		req->on_interrupt(req);
 }
 
+/* The mount ends: what waits for long waits no more. */
 static void interrupt_all(Mount *m)
 {
 	for (GList *link = m->requests.head; link; link = link->next)
@@ -168,6 +168,7 @@ static void interrupt(Mount *m, uint64_t unique)
 	for (GList *link = m->requests.head; link; link = link->next) {
 		Request *req = request_of_link(link);
 		if (req->in->unique == unique) {
+			req->interrupted = true;
 			interrupt_request(req);
 			return;
 		}
@@ -260,10 +261,12 @@ static void on_ended(void *arg, int error)
 	m->ended = true;
 	fuse_session_exit(m->se);
 	interrupt_all(m);
-	if (error == -ENODEV)
-		g_message("%s was unmounted", kmount_path(m->kmount));
+	if (m->stopping)
+		return;
+	if (kmount_is_mounted(m->kmount))
+		g_warning("the mount at %s was cut off: %s", kmount_path(m->kmount), g_strerror(-error));
 	else
-		g_warning("the kernel gave up the mount at %s: %s", kmount_path(m->kmount), g_strerror(-error));
+		g_message("%s was unmounted", kmount_path(m->kmount));
 	if (m->opts.ended)
 		m->opts.ended(m->opts.ended_arg);
 }
@@ -419,7 +422,10 @@ MountChannel mount_channel(const Mount *m)
 
 static int unmount(void *arg)
 {
-	return kmount_unmount(arg);
+	Mount *m = arg;
+
+	/* The ring's entries come back when the connection ends, no sooner. */
+	return kmount_unmount(m->kmount, m->uring);
 }
 
 static void close_connection(Mount *m)
@@ -444,7 +450,7 @@ void coroutine_fn mount_co_stop(Mount *m)
 	m->stopping = true;
 	interrupt_all(m);
 	/* On a thread, since the kernel may want dirty pages written first. */
-	int r = m->ended ? 0 : reactor_co_work(m->reactor, unmount, m->kmount);
+	int r = reactor_co_work(m->reactor, unmount, m);
 	if (r < 0)
 		g_warning("unmounting %s: %s, ignoring", kmount_path(m->kmount), g_strerror(-r));
 	if (m->uring)
@@ -466,7 +472,7 @@ void mount_free(Mount *m)
 	close_connection(m);
 	/* Never stopped: the connection is closed, so nobody can be asked. */
 	if (m->kmount && !m->stopped)
-		kmount_unmount(m->kmount);
+		kmount_unmount(m->kmount, false);
 	kmount_free(m->kmount);
 	open_table_free(m->opens);
 	lock_owners_free(m->lock_owners);

@@ -140,11 +140,12 @@ static ssize_t coroutine_fn copy_piece(fuse_req_t req, const Copy *c, uint64_t d
  * refuses ranges of one file that overlap, so pieces can go in order. */
 static ssize_t coroutine_fn co_copy(fuse_req_t req, const Copy *c)
 {
+	Mount *m = mount_of(req);
 	g_autofree void *buf = g_malloc(data_read_room((size_t)MIN(c->len, COPY_PIECE)));
 	uint64_t done = 0;
 
 	while (done < c->len) {
-		if (request_current()->interrupted)
+		if (request_current()->interrupted || m->stopping)
 			return done ? (ssize_t)done : -EINTR;
 		ssize_t n = copy_piece(req, c, done, buf);
 		if (n <= 0)

@@ -98,8 +98,10 @@ static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 	Request *req = request_current();
 	LockWait w = { .m = m, .req = *lock };
 
-	if (req->interrupted || m->stopping)
+	if (req->interrupted)
 		return -EINTR;
+	if (m->stopping)
+		return -EIO;
 	if (m->lock_waits >= WAITS_MAX) {
 		m->lock_waits_refused++;
 		return -ENOLCK;
@@ -117,7 +119,9 @@ static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 		co_yield();
 	}
 	m->lock_waits--;
-	return r;
+	/* The kernel starts the call again after a signal; with none there, the
+	 * caller would get to see its internal errno for that. */
+	return r == -EINTR && !req->interrupted ? -EIO : r;
 }
 
 static int coroutine_fn co_set(Mount *m, WireLockReq *lock, bool wait)
