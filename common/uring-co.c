@@ -8,6 +8,16 @@
 #include <errno.h>
 #include <stddef.h>
 
+/* Valgrind does not see the kernel write into a buffer on the ring's behalf. */
+#if defined(__has_include)
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#endif
+#endif
+#ifndef VALGRIND_MAKE_MEM_DEFINED
+#define VALGRIND_MAKE_MEM_DEFINED(p, n) ((void)0)
+#endif
+
 #define NO_TIMEOUT (-1)
 
 /* The most that one read or write moves, in Linux, whatever it is asked for;
@@ -81,6 +91,16 @@ static int coroutine_fn await(Uring *u, const struct io_uring_sqe *prepared, int
 	return a.res;
 }
 
+/* An operation that writes into buf what its result counts. */
+static ssize_t coroutine_fn await_data(Uring *u, const struct io_uring_sqe *prepared,
+				       const void *buf, int64_t timeout_ns)
+{
+	int n = await(u, prepared, timeout_ns);
+	if (n > 0)
+		VALGRIND_MAKE_MEM_DEFINED(buf, n);
+	return n;
+}
+
 static uint32_t io_len(size_t len)
 {
 	return (uint32_t)MIN(len, IO_MAX);
@@ -98,7 +118,7 @@ ssize_t coroutine_fn uring_co_pread(Uring *u, int fd, void *buf, size_t len, uin
 	if (bad_offset(off))
 		return -EINVAL;
 	io_uring_prep_read(&sqe, fd, buf, io_len(len), off);
-	return await(u, &sqe, NO_TIMEOUT);
+	return await_data(u, &sqe, buf, NO_TIMEOUT);
 }
 
 ssize_t coroutine_fn uring_co_pwrite(Uring *u, int fd, const void *buf, size_t len, uint64_t off)
@@ -114,14 +134,14 @@ ssize_t coroutine_fn uring_co_recv_timeout(Uring *u, int fd, void *buf, size_t l
 {
 	struct io_uring_sqe sqe = { .fd = 0 };
 	io_uring_prep_recv(&sqe, fd, buf, io_len(len), 0);
-	return await(u, &sqe, MAX(timeout_ns, 0));
+	return await_data(u, &sqe, buf, MAX(timeout_ns, 0));
 }
 
 ssize_t coroutine_fn uring_co_recv(Uring *u, int fd, void *buf, size_t len, int flags)
 {
 	struct io_uring_sqe sqe = { .fd = 0 };
 	io_uring_prep_recv(&sqe, fd, buf, io_len(len), flags);
-	return await(u, &sqe, NO_TIMEOUT);
+	return await_data(u, &sqe, buf, NO_TIMEOUT);
 }
 
 ssize_t coroutine_fn uring_co_send(Uring *u, int fd, const void *buf, size_t len, int flags)

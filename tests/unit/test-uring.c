@@ -229,7 +229,7 @@ static void coroutine_fn echo_main(void *arg)
 {
 	Server *s = arg;
 	char buf[64];
-	struct sockaddr_in peer;
+	struct sockaddr_in peer = { .sin_family = 0 };
 	socklen_t len = sizeof(peer);
 	int fd = uring_co_accept(s->f->uring, s->listen_fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC);
 	g_assert_cmpint(fd, >=, 0);
