@@ -1,6 +1,7 @@
 """Programs that people run, on three peers, from all three mounts in turn."""
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_sqlite_transactions_from_all_mounts(tree):
 
 def test_sqlite_writers_at_the_same_time_lose_nothing(tree, actor):
     tree.turn("db").touch()
-    with sqlite3.connect(tree.turn("db")) as c:
+    with closing(sqlite3.connect(tree.turn("db"))) as c:
         c.execute("create table t (who, n)")
     crowd = [actor() for _ in range(3)]
     each = size(40, 400, sanitized=15)
@@ -152,7 +153,7 @@ def test_sqlite_writers_at_the_same_time_lose_nothing(tree, actor):
         one.start("work()")
     for one in crowd:
         one.result(200)
-    with sqlite3.connect(tree.turn("db")) as c:
+    with closing(sqlite3.connect(tree.turn("db"))) as c:
         assert c.execute("select count(distinct who * 100000 + n) from t").fetchone() == (3 * each,)
         assert c.execute("pragma integrity_check").fetchone() == ("ok",)
 
