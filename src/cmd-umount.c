@@ -90,6 +90,8 @@ int cmd_umount(char **argv, GError **error)
 	autoclose int pidfd = open_daemon(path);
 	if (!unmount(path, o.lazy, error))
 		return -1;
+	if (pidfd < 0)
+		runlock_forget(path);
 	if (pidfd >= 0 && !o.lazy && !wait_end(pidfd, path, error))
 		return -1;
 	return EXIT_SUCCESS;

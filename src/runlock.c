@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/autoclose.h"
@@ -30,21 +31,43 @@ static char *lock_path(const char *mountpoint)
 	return g_build_filename(dir, sum, NULL);
 }
 
-Runlock *runlock_take(const char *mountpoint)
+/* The lock's descriptor; -EAGAIN: it is another's, or its file was removed
+ * between opening and locking. */
+static int lock_file(const char *path)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat st;
+	autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0 || fcntl(fd, F_SETLK, &lock) < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	return st.st_nlink ? g_steal_fd(&fd) : -EAGAIN;
+}
+
+Runlock *runlock_take(const char *mountpoint)
+{
 	g_autofree char *dir = lock_dir();
 	g_autofree char *path = lock_path(mountpoint);
 
 	g_mkdir_with_parents(dir, 0700);
-	autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 || fcntl(fd, F_SETLK, &lock) < 0) {
-		g_message("%s: %s, ignoring; 'benchfs umount' will not wait for this process", path, g_strerror(errno));
+	int fd = lock_file(path);
+	if (fd == -EAGAIN)
+		fd = lock_file(path);
+	if (fd < 0) {
+		g_message("%s: %s, ignoring; 'benchfs umount' will not wait for this process", path, g_strerror(-fd));
 		return NULL;
 	}
 	Runlock *l = g_new(Runlock, 1);
-	*l = (Runlock) { .path = g_steal_pointer(&path), .fd = g_steal_fd(&fd) };
+	*l = (Runlock) { .path = g_steal_pointer(&path), .fd = fd };
 	return l;
+}
+
+void runlock_forget(const char *mountpoint)
+{
+	g_autofree char *path = lock_path(mountpoint);
+
+	if (access(path, F_OK) == 0)
+		runlock_release(runlock_take(mountpoint));
 }
 
 void runlock_release(Runlock *l)

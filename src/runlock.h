@@ -16,3 +16,5 @@ Runlock *runlock_take(const char *mountpoint);
 void runlock_release(Runlock *l);
 /* 0: nobody. */
 pid_t runlock_owner(const char *mountpoint);
+/* Removes the file that a dead daemon left. */
+void runlock_forget(const char *mountpoint);
