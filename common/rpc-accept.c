@@ -27,19 +27,16 @@ static void greeting_log(Rpc *rpc, const Handshake *h, int error)
 	g_autofree char *who = NULL, *text = NULL;
 	uint32_t dropped;
 
-	if (error == -ESHUTDOWN || !log_limit(&rpc->refused_log, reactor_now_ns(rpc->reactor), LOG_EVERY_NS, &dropped))
+	/* Who merely goes away may be looking whether the port is open. */
+	if ((error != -EACCES && error != -EXDEV && error != -EPROTO) || !log_limit(&rpc->refused_log, reactor_now_ns(rpc->reactor), LOG_EVERY_NS, &dropped))
 		return;
 	who = net_remote_name(h->fd);
-	switch (error) {
-	case -EACCES:
+	if (error == -EACCES)
 		text = g_strdup("could not prove the secret");
-		break;
-	case -EXDEV:
+	else if (error == -EPROTO && !h->version)
+		text = g_strdup("what it sends is no BenchFS peer's");
+	else
 		text = handshake_explain(h, error, "it");
-		break;
-	default:
-		text = handshake_explain(h, error, "the caller");
-	}
 	g_warning("refused a connection from %s: %s (and %u others before)", who, text, dropped);
 }
 

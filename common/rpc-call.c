@@ -80,9 +80,9 @@ static void call_on_sent(UcxOp *op, int res)
 	RpcPending *p = (RpcPending *)((char *)op - offsetof(RpcPending, send_op));
 
 	p->sending = false;
-	rpc_ucx_end(p->rpc);
+	rpc_ucx_end(p->conn);
 	if (res < 0)
-		rpc_conn_fail(p->conn, g_strerror(-res));
+		rpc_conn_dead(p->conn, g_strerror(-res));
 	call_wake(p);
 }
 
@@ -124,9 +124,9 @@ static void call_send(RpcPending *p)
 	r = ucx_ep_send(p->conn->ep, RPC_MSG_REQUEST, p->header, sizeof(RpcMsg) + call->req_len, call->in, call->in_len, &p->send_op);
 	if (r == -EINPROGRESS) {
 		p->sending = true;
-		rpc_ucx_begin(p->rpc);
+		rpc_ucx_begin(p->conn);
 	} else if (r < 0) {
-		rpc_conn_fail(p->conn, g_strerror(-r));
+		rpc_conn_dead(p->conn, g_strerror(-r));
 	}
 }
 
@@ -138,7 +138,7 @@ static void call_on_fetched(UcxOp *op, int res)
 
 	p->fetching = false;
 	p->fetched = res;
-	rpc_ucx_end(p->rpc);
+	rpc_ucx_end(p->conn);
 	call_wake(p);
 }
 
@@ -149,8 +149,7 @@ static void call_fetch(RpcPending *p)
 	int r;
 
 	if (p->conn->failed || call_over(p)) {
-		ucx_drop(p->rpc->ucx, rendezvous);
-		rpc_ucx_end(p->rpc);
+		rpc_conn_drop(p->conn, rendezvous);
 		p->fetched = -ECANCELED;
 		return;
 	}
@@ -160,7 +159,7 @@ static void call_fetch(RpcPending *p)
 		return;
 	}
 	p->fetched = r;
-	rpc_ucx_end(p->rpc);
+	rpc_ucx_end(p->conn);
 }
 
 static void call_take_reply(RpcPending *p, const RpcMsg *m, const UcxMsg *msg)
@@ -175,7 +174,7 @@ static void call_take_reply(RpcPending *p, const RpcMsg *m, const UcxMsg *msg)
 		memcpy(p->call->out, msg->data, msg->len);
 	if (msg->rendezvous) {
 		p->rendezvous = msg->rendezvous;
-		rpc_ucx_begin(p->rpc);
+		rpc_ucx_begin(p->conn);
 	}
 	call_wake(p);
 }
@@ -236,7 +235,7 @@ static void coroutine_fn call_co_wait_reply(RpcPending *p)
 			call_fetch(p);
 		if (p->sending || p->fetching) {
 			if (call_over(p))
-				rpc_conn_fail(p->conn, "a call's time is over while its data is under way");
+				rpc_conn_dead(p->conn, "a call's time is over while its data is under way");
 		} else if (p->replied || p->conn->failed || call_over(p)) {
 			break;
 		}
@@ -252,7 +251,7 @@ static bool call_finish(RpcPending *p)
 	bool done = p->replied && p->fetched == 0;
 
 	if (p->replied && p->fetched < 0 && p->fetched != -ECANCELED)
-		rpc_conn_fail(conn, g_strerror(-p->fetched));
+		rpc_conn_dead(conn, g_strerror(-p->fetched));
 	if (done && !(p->info->flags & WIRE_IDEMPOTENT) && p->link->serial == conn->serial)
 		g_array_append_val(p->link->acks, p->seq);
 	rpc_conn_unref(conn);

@@ -14,6 +14,10 @@
  *
  * rpc_conn_fail() may be called from anywhere, UCX's callbacks included; the
  * endpoint is closed by a coroutine.
+ *
+ * With shared memory it matters how the other side went: a process that says so
+ * ('E', or 'B' when it stops for good) was not half-way through writing to our
+ * queue. For one that was, rpc_conn_dead() has the worker replaced.
  */
 #define G_LOG_DOMAIN "rpc"
 
@@ -26,8 +30,9 @@
 
 #define PULSE_NS INT64_C(1000000000)
 #define DEAD_NS (4 * PULSE_NS)
+#define LET_GO_NS INT64_C(2000000000)
 
-enum { BYTE_READY = 'R', BYTE_ALIVE = 'A', BYTE_BYE = 'B' };
+enum { BYTE_READY = 'R', BYTE_ALIVE = 'A', BYTE_END = 'E', BYTE_BYE = 'B' };
 
 RpcConn *rpc_conn_ref(RpcConn *conn)
 {
@@ -39,10 +44,20 @@ void rpc_conn_unref(RpcConn *conn)
 {
 	if (--conn->refs > 0)
 		return;
-	g_assert(conn->failed && !conn->ep && !conn->reading);
+	g_assert(conn->failed && !conn->ep && !conn->reading && conn->busy == 0);
+	reactor_timer_cancel(conn->rpc->reactor, &conn->timer);
 	close(conn->fd);
 	rpc_session_unref(conn->session);
 	g_free(conn);
+}
+
+void rpc_conn_drop(RpcConn *conn, void *rendezvous)
+{
+	Ucx *ucx = conn->rpc->ucx;
+
+	if (ucx_generation(ucx) == conn->generation)
+		ucx_drop(ucx, rendezvous);
+	rpc_ucx_end(conn);
 }
 
 /* ---- the end ---- */
@@ -71,8 +86,6 @@ static void conn_on_closed(UcxOp *op, int res)
 
 static void coroutine_fn conn_co_close_ep(RpcConn *conn)
 {
-	Rpc *rpc = conn->rpc;
-
 	if (!conn->ep)
 		return;
 	conn->close_op.done = conn_on_closed;
@@ -82,7 +95,7 @@ static void coroutine_fn conn_co_close_ep(RpcConn *conn)
 	while (conn->closing)
 		conn_co_wait_closer(conn);
 	conn->ep = NULL;
-	rpc_ucx_end(rpc);
+	rpc_ucx_end(conn);
 }
 
 static void coroutine_fn conn_co_end(void *arg)
@@ -104,28 +117,57 @@ static void conn_down(RpcConn *conn, const char *why)
 		rpc_peer_lost(conn->peer, why);
 }
 
-void rpc_conn_fail(RpcConn *conn, const char *why)
+/* UCX should have let go of everything of a connection that has failed. */
+static void conn_timer_fire(ReactorTimer *t)
+{
+	RpcConn *conn = (RpcConn *)((char *)t - offsetof(RpcConn, timer));
+
+	if (conn->busy > 0 && conn->generation == ucx_generation(conn->rpc->ucx))
+		rpc_ucx_dirty(conn->rpc);
+}
+
+static void conn_end(RpcConn *conn, const char *why)
 {
 	Rpc *rpc = conn->rpc;
 
-	if (conn->failed)
-		return;
 	g_debug("connection %016" G_GINT64_MODIFIER "x with session %016" G_GINT64_MODIFIER "x ends: %s", conn->token, conn->session->id, why);
 	conn->failed = true;
 	g_hash_table_remove(rpc->conns, &conn->token);
 	shutdown(conn->fd, SHUT_RDWR);
+	reactor_timer_arm(rpc->reactor, &conn->timer, reactor_now_ns(rpc->reactor) + LET_GO_NS);
 	rpc_spawn(rpc, CO_INTERNAL, conn_co_end, conn); /* takes the table's reference */
-	rpc_session_ref(conn->session);
 	if (conn->up) {
 		conn->up = false;
 		rpc->stats.lost++;
 		conn_down(conn, why);
 	}
-	if (conn->bye)
-		rpc_session_end(conn->session);
-	else if (conn->ep && ucx_is_shared_memory(rpc->ucx) && !conn->session->bye && !rpc->stopping)
-		rpc_ucx_dirty(rpc);
-	rpc_session_unref(conn->session);
+}
+
+/* False: it can't be said. */
+static bool conn_say(RpcConn *conn, char byte)
+{
+	/* A full socket is no news: data that nobody reads ends it by itself. */
+	return send(conn->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 || errno == EAGAIN;
+}
+
+void rpc_conn_fail(RpcConn *conn, const char *why)
+{
+	if (conn->failed)
+		return;
+	if (conn->reading) /* the handshake is over on both sides */
+		conn_say(conn, BYTE_END);
+	conn_end(conn, why);
+}
+
+void rpc_conn_dead(RpcConn *conn, const char *why)
+{
+	bool used = conn->ep;
+
+	if (conn->failed)
+		return;
+	conn_end(conn, why);
+	if (used && ucx_is_shared_memory(conn->rpc->ucx) && !conn->rpc->stopping)
+		rpc_ucx_dirty(conn->rpc);
 }
 
 void rpc_conn_bad_message(RpcConn *conn)
@@ -151,13 +193,6 @@ void rpc_conns_fail_all(Rpc *rpc, const char *why)
 
 /* ---- the TCP side ---- */
 
-static void conn_say(RpcConn *conn, char byte)
-{
-	/* A full socket is no news: data that nobody reads ends it by itself. */
-	if (send(conn->fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
-		rpc_conn_fail(conn, g_strerror(errno));
-}
-
 static void conn_up(RpcConn *conn)
 {
 	conn->up = true;
@@ -173,9 +208,11 @@ static void conn_on_byte(RpcConn *conn, uint8_t byte)
 {
 	if (byte == BYTE_READY && !conn->connector && !conn->up) {
 		conn_up(conn);
+	} else if (byte == BYTE_END) {
+		conn_end(conn, "the other side has ended it");
 	} else if (byte == BYTE_BYE) {
-		conn->bye = conn->session->bye = true;
-		rpc_conn_fail(conn, "the other side is stopping");
+		conn_end(conn, "the other side is stopping");
+		rpc_session_end(conn->session);
 	} else if (byte != BYTE_ALIVE) {
 		rpc_conn_bad_message(conn);
 	}
@@ -204,7 +241,7 @@ static void conn_on_read(UringOp *op, int res, uint32_t flags)
 	} else if (res > 0) {
 		conn_read(conn);
 	} else {
-		rpc_conn_fail(conn, res == 0 ? "the other side has closed it" : g_strerror(-res));
+		rpc_conn_dead(conn, res == 0 ? "the other side is gone" : g_strerror(-res));
 	}
 }
 
@@ -228,9 +265,9 @@ static void pulse_fire(ReactorTimer *t)
 		if (conn->failed)
 			continue;
 		if (now - conn->heard_ns > DEAD_NS && conn->reading)
-			rpc_conn_fail(conn, "no sign of life for 4 s");
-		else if (conn->up)
-			conn_say(conn, BYTE_ALIVE);
+			rpc_conn_dead(conn, "no sign of life for 4 s");
+		else if (conn->up && !conn_say(conn, BYTE_ALIVE))
+			rpc_conn_dead(conn, g_strerror(errno));
 	}
 	rpc_pulse_start(rpc);
 }
@@ -267,7 +304,7 @@ void rpc_handshake_init(Rpc *rpc, Handshake *h, int fd, bool connector, uint16_t
 
 static void conn_on_broken(void *arg, int error)
 {
-	rpc_conn_fail(arg, g_strerror(-error));
+	rpc_conn_dead(arg, g_strerror(-error));
 }
 
 static int conn_open_ep(RpcConn *conn, const void *address)
@@ -275,7 +312,7 @@ static int conn_open_ep(RpcConn *conn, const void *address)
 	int r = conn->failed ? -ECONNRESET : ucx_ep_new(conn->rpc->ucx, address, conn_on_broken, conn, &conn->ep);
 
 	if (r == 0)
-		rpc_ucx_begin(conn->rpc);
+		rpc_ucx_begin(conn);
 	return r;
 }
 
@@ -292,6 +329,8 @@ static RpcConn *conn_new(Rpc *rpc, const Handshake *h, RpcPeer *peer, const Hell
 		.token = rpc_random(),
 		.session = rpc_session_get(rpc, theirs->session, theirs->peer),
 		.read_op.done = conn_on_read,
+		.timer.fire = conn_timer_fire,
+		.generation = ucx_generation(rpc->ucx),
 		.heard_ns = reactor_now_ns(rpc->reactor),
 	};
 	conn->link = peer ? &peer->link : &conn->session->link;

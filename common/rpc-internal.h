@@ -72,7 +72,7 @@ struct RpcConn {
 	uint32_t refs;
 	int fd;
 	bool connector; /* we opened it */
-	bool up, failed, bye;
+	bool up, failed;
 	bool reading;   /* read_op is under way */
 	uint64_t token;      /* in messages to us */
 	uint64_t peer_token; /* in messages to them */
@@ -84,7 +84,10 @@ struct RpcConn {
 	int64_t heard_ns;
 	UringOp read_op;
 	uint8_t read_buf[64];
-	Co *closer;  /* waits */
+	uint32_t busy;       /* see rpc_ucx_begin() */
+	uint32_t generation; /* of the worker */
+	ReactorTimer timer;  /* UCX must have let go by then */
+	Co *closer;          /* waits */
 	UcxOp close_op;
 	bool closing;
 };
@@ -97,7 +100,6 @@ struct RpcSession {
 	uint64_t serial; /* of this memory of it */
 	uint16_t peer;
 	bool caller;     /* it has opened connections to us */
-	bool bye;        /* its process said that it stops */
 	bool ended;
 	uint32_t conns;  /* that are up */
 	RpcLink link;
@@ -165,10 +167,12 @@ struct Rpc {
 	GArray *ended_fns; /* of RpcEndedFn */
 
 	Ucx *ucx;
-	uint32_t ucx_busy; /* endpoints, operations, and held data of UCX */
-	bool dirty;        /* its worker is to be reset: no new connections */
+	uint32_t ucx_busy; /* of all connections */
+	bool dirty;        /* its worker is to be replaced: no new connections */
 	CoQueue clean;     /* wait for that */
 	Co *cleaner;
+	ReactorTimer clean_timer;
+	bool clean_now;
 
 	int listen_fd;
 	uint32_t handshakes; /* unauthenticated connections */
@@ -194,9 +198,9 @@ int coroutine_fn rpc_co_handle(Rpc *rpc, RpcReq *r);
 uint64_t rpc_random(void);
 /* A coroutine that rpc_co_stop() waits for. */
 void rpc_spawn(Rpc *rpc, CoClass class, CoFn *fn, void *arg);
-/* Something that UCX holds: from begin to end its worker must stay. */
-void rpc_ucx_begin(Rpc *rpc);
-void rpc_ucx_end(Rpc *rpc);
+/* Something of a connection that UCX holds: an endpoint, or memory of ours. */
+void rpc_ucx_begin(RpcConn *conn);
+void rpc_ucx_end(RpcConn *conn);
 /* The worker may be damaged: ends all connections and starts over. */
 void rpc_ucx_dirty(Rpc *rpc);
 /* Wakes rpc_co_stop() when nothing is under way any more. */
@@ -227,9 +231,13 @@ void rpc_handshake_init(Rpc *rpc, Handshake *h, int fd, bool connector, uint16_t
  * the connection is on its way, or -errno. */
 int coroutine_fn rpc_conn_co_establish(Rpc *rpc, Handshake *h, RpcPeer *peer);
 RpcConn *rpc_conn_ref(RpcConn *conn);
+/* Gives back bulk that is not to be fetched. */
+void rpc_conn_drop(RpcConn *conn, void *rendezvous);
 void rpc_conn_unref(RpcConn *conn);
 /* Ends it, from anywhere: nothing that comes over it counts any more. */
 void rpc_conn_fail(RpcConn *conn, const char *why);
+/* The same when the other process may be dead, or UCX's queue be stuck. */
+void rpc_conn_dead(RpcConn *conn, const char *why);
 /* The same for a message that makes no sense. */
 void rpc_conn_bad_message(RpcConn *conn);
 void rpc_conns_fail_all(Rpc *rpc, const char *why);

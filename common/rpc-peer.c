@@ -113,6 +113,7 @@ static void peer_check_down(RpcPeer *peer)
 	if (!peer->said_down)
 		g_warning("%s; calls to it fail until it is back", peer->reason);
 	peer->said_down = true;
+	rpc_link_wake(&peer->link);
 }
 
 static void coroutine_fn peer_co_main(void *arg)

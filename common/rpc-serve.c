@@ -38,14 +38,14 @@ static void ucx_wait_done(UcxOp *op, int res)
 }
 
 /* started: what the function that took w->op returned. */
-static int coroutine_fn ucx_wait_co_finish(Rpc *rpc, UcxWait *w, int started)
+static int coroutine_fn ucx_wait_co_finish(RpcConn *conn, UcxWait *w, int started)
 {
 	if (started != -EINPROGRESS)
 		return started;
-	rpc_ucx_begin(rpc);
+	rpc_ucx_begin(conn);
 	while (!w->done)
 		co_yield();
-	rpc_ucx_end(rpc);
+	rpc_ucx_end(conn);
 	return w->res;
 }
 
@@ -70,7 +70,7 @@ static Incoming *incoming_new(RpcConn *conn, const RpcMsg *m, const UcxMsg *msg)
 	q->conn = rpc_conn_ref(conn);
 	q->rendezvous = msg->rendezvous;
 	if (q->rendezvous)
-		rpc_ucx_begin(q->rpc);
+		rpc_ucx_begin(q->conn);
 	return q;
 }
 
@@ -78,10 +78,8 @@ static void incoming_drop_bulk(Incoming *q)
 {
 	void *rendezvous = g_steal_pointer(&q->rendezvous);
 
-	if (!rendezvous)
-		return;
-	ucx_drop(q->rpc->ucx, rendezvous);
-	rpc_ucx_end(q->rpc);
+	if (rendezvous)
+		rpc_conn_drop(q->conn, rendezvous);
 }
 
 static void incoming_free(Incoming *q)
@@ -106,10 +104,10 @@ static int coroutine_fn incoming_co_fetch(Incoming *q)
 	if (!q->in)
 		return -ENOMEM;
 	r = ucx_fetch(q->rpc->ucx, g_steal_pointer(&q->rendezvous), q->in, q->in_len, &w.op);
-	r = ucx_wait_co_finish(q->rpc, &w, r);
-	rpc_ucx_end(q->rpc);
+	r = ucx_wait_co_finish(q->conn, &w, r);
+	rpc_ucx_end(q->conn);
 	if (r < 0)
-		rpc_conn_fail(q->conn, g_strerror(-r));
+		rpc_conn_dead(q->conn, g_strerror(-r));
 	return r < 0 ? -ECONNRESET : 0;
 }
 
@@ -190,9 +188,9 @@ static void coroutine_fn incoming_co_reply(Incoming *q, const RpcMemo *m)
 	};
 	memcpy(header.rep, m->rep, rep_len);
 	r = ucx_ep_send(q->conn->ep, RPC_MSG_REPLY, &header, sizeof(header.msg) + rep_len, m->out, m->out_len, &w.op);
-	r = ucx_wait_co_finish(q->rpc, &w, r);
+	r = ucx_wait_co_finish(q->conn, &w, r);
 	if (r < 0)
-		rpc_conn_fail(q->conn, g_strerror(-r));
+		rpc_conn_dead(q->conn, g_strerror(-r));
 }
 
 static void coroutine_fn incoming_co_main(void *arg)

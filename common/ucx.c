@@ -8,7 +8,9 @@
  *   (MM_ERROR_HANDLING), and then no CMA is used, which would let a peer read
  *   our memory long after we gave up on it.
  * - A forced close returns before the operations have ended: their callbacks
- *   come with the next progress.
+ *   come with the next progress. Except that with shared memory they never come
+ *   when the queue of the (dead) peer is full. Destroying the worker ends those,
+ *   too, but forgets some of their callbacks: hence our own list of operations.
  * - Nothing here relies on UCX to find dead peers: see rpc-conn.c.
  */
 #define G_LOG_DOMAIN "rpc"
@@ -40,6 +42,9 @@ struct Ucx {
 	size_t address_len;
 	ReactorPoller poller;
 	bool polling;
+	uint32_t generation;
+	GQueue ops; /* of UcxOp, under way */
+	GQueue eps; /* of UcxEp, not closed */
 };
 
 typedef struct UcxHandler {
@@ -49,11 +54,24 @@ typedef struct UcxHandler {
 
 struct UcxEp {
 	Ucx *ucx;
-	ucp_ep_h ep;
+	ucp_ep_h ep;       /* NULL: its worker was abandoned */
 	UcxBroken *broken; /* NULL: nobody wants to know any more */
 	void *arg;
-	UcxOp *closing;
+	GList node;
 };
+
+static void op_begin(Ucx *u, UcxOp *op)
+{
+	op->ucx = u;
+	op->node = (GList) { .data = op };
+	g_queue_push_tail_link(&u->ops, &op->node);
+}
+
+static void op_end(UcxOp *op, int res)
+{
+	g_queue_unlink(&op->ucx->ops, &op->node);
+	op->done(op, res);
+}
 
 static int ucx_errno(ucs_status_t status)
 {
@@ -276,12 +294,27 @@ bool ucx_is_shared_memory(const Ucx *u)
 	return u->shared_memory;
 }
 
-int ucx_reset(Ucx *u)
+uint32_t ucx_generation(const Ucx *u)
 {
-	ucs_status_t status;
+	return u->generation;
+}
 
+void ucx_abandon(Ucx *u)
+{
+	GList *l;
+
+	while ((l = g_queue_pop_head_link(&u->eps)))
+		((UcxEp *)l->data)->ep = NULL;
 	ucx_close_worker(u);
-	status = ucx_open_worker(u);
+	u->generation++;
+	while (u->ops.head)
+		op_end(u->ops.head->data, -ECANCELED);
+}
+
+int ucx_renew(Ucx *u)
+{
+	ucs_status_t status = ucx_open_worker(u);
+
 	if (status != UCS_OK)
 		ucx_close_worker(u);
 	return ucx_errno(status);
@@ -315,18 +348,27 @@ int ucx_ep_new(Ucx *u, const void *address, UcxBroken *broken, void *arg, UcxEp 
 		g_free(e);
 		return ucx_errno(status);
 	}
+	e->node.data = e;
+	g_queue_push_tail_link(&u->eps, &e->node);
 	*ret_ep = e;
 	return 0;
 }
 
-static void ucx_on_closed(void *request, ucs_status_t status, void *arg)
+static void ucx_on_done(void *request, ucs_status_t status, void *arg)
 {
-	UcxEp *e = arg;
-	UcxOp *op = e->closing;
+	UcxOp *op = arg;
 
 	ucp_request_free(request);
-	g_free(e);
-	op->done(op, 0);
+	op_end(op, ucx_errno(status));
+}
+
+/* op: belongs to UCX now, unless the request has already ended. */
+static int ucx_started(Ucx *u, ucs_status_ptr_t request, UcxOp *op)
+{
+	if (!UCS_PTR_IS_PTR(request))
+		return ucx_errno(UCS_PTR_RAW_STATUS(request));
+	op_begin(u, op);
+	return -EINPROGRESS;
 }
 
 int ucx_ep_close(UcxEp *e, UcxOp *op)
@@ -334,52 +376,39 @@ int ucx_ep_close(UcxEp *e, UcxOp *op)
 	ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
 		.flags = UCP_EP_CLOSE_FLAG_FORCE,
-		.cb.send = ucx_on_closed,
-		.user_data = e,
+		.cb.send = ucx_on_done,
+		.user_data = op,
 	};
-	ucs_status_ptr_t request;
+	int r = 0;
 
-	e->broken = NULL;
-	e->closing = op;
-	request = ucp_ep_close_nbx(e->ep, &param);
-	if (UCS_PTR_IS_PTR(request))
-		return -EINPROGRESS;
-	if (UCS_PTR_IS_ERR(request))
-		g_warning("Closing an endpoint: %s, ignoring", ucs_status_string(UCS_PTR_STATUS(request)));
+	/* Its last errors, if any, come before it is closed, and are no news. */
+	if (e->ep) {
+		g_queue_unlink(&e->ucx->eps, &e->node);
+		r = ucx_started(e->ucx, ucp_ep_close_nbx(e->ep, &param), op);
+	}
+	if (r != 0 && r != -EINPROGRESS)
+		g_warning("Closing an endpoint: %s, ignoring", g_strerror(-r));
 	g_free(e);
-	return 0;
+	return r == -EINPROGRESS ? r : 0;
 }
 
 /* ---- messages ---- */
-
-static void ucx_on_sent(void *request, ucs_status_t status, void *arg)
-{
-	UcxOp *op = arg;
-
-	ucp_request_free(request);
-	op->done(op, ucx_errno(status));
-}
-
-static int ucx_started(ucs_status_ptr_t request)
-{
-	return UCS_PTR_IS_PTR(request) ? -EINPROGRESS : ucx_errno(UCS_PTR_RAW_STATUS(request));
-}
 
 int ucx_ep_send(UcxEp *e, uint16_t id, const void *header, size_t header_len, const void *data, size_t len, UcxOp *op)
 {
 	ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
 		.flags = len > EAGER_MAX ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER,
-		.cb.send = ucx_on_sent,
+		.cb.send = ucx_on_done,
 		.user_data = op,
 	};
 
-	return ucx_started(ucp_am_send_nbx(e->ep, id, header, header_len, data, len, &param));
+	return e->ep ? ucx_started(e->ucx, ucp_am_send_nbx(e->ep, id, header, header_len, data, len, &param), op) : -ECONNRESET;
 }
 
 static void ucx_on_fetched(void *request, ucs_status_t status, size_t len, void *arg)
 {
-	ucx_on_sent(request, status, arg);
+	ucx_on_done(request, status, arg);
 }
 
 int ucx_fetch(Ucx *u, void *rendezvous, void *buf, size_t len, UcxOp *op)
@@ -390,7 +419,7 @@ int ucx_fetch(Ucx *u, void *rendezvous, void *buf, size_t len, UcxOp *op)
 		.user_data = op,
 	};
 
-	return ucx_started(ucp_am_recv_data_nbx(u->worker, rendezvous, buf, len, &param));
+	return ucx_started(u, ucp_am_recv_data_nbx(u->worker, rendezvous, buf, len, &param), op);
 }
 
 void ucx_drop(Ucx *u, void *rendezvous)

@@ -24,6 +24,9 @@ typedef struct UcxOp UcxOp;
 typedef void UcxDone(UcxOp *op, int res);
 struct UcxOp {
 	UcxDone *done;
+	/* private */
+	Ucx *ucx;
+	GList node;
 };
 
 /* A message; valid while it is being handled, apart from `rendezvous`. */
@@ -58,11 +61,17 @@ void ucx_free(Ucx *u);
 const void *ucx_address(const Ucx *u, size_t *ret_len);
 /* True when peers on this machine are reached through shared memory: a queue
  * into which they write themselves, and which one that is killed half-way
- * through leaves unusable. Then ucx_reset(). */
+ * through leaves unusable. Then ucx_abandon() and ucx_renew(). */
 bool ucx_is_shared_memory(const Ucx *u);
-/* Starts over with a new worker and a new address. Every endpoint closed, every
- * operation done. -errno: there is none now; try again. */
-int ucx_reset(Ucx *u);
+/* Gives up the worker: every operation that is still under way ends with
+ * -ECANCELED before this returns; endpoints can be closed later, and rendezvous
+ * of before must not be used any more. Not while UCX is being progressed. */
+void ucx_abandon(Ucx *u);
+/* Makes a new worker, with a new address, in the place of an abandoned one.
+ * -errno: there is none now; try again. */
+int ucx_renew(Ucx *u);
+/* A number that each new worker changes. */
+uint32_t ucx_generation(const Ucx *u);
 
 /* address comes from the peer; the endpoint connects when it is first used. */
 int ucx_ep_new(Ucx *u, const void *address, UcxBroken *broken, void *arg, UcxEp **ret_ep);
