@@ -3,6 +3,7 @@
 #include <fuse_lowlevel.h>
 
 #include "common/ino.h"
+#include "common/log.h"
 #include "common/rpc.h"
 #include "fuse/channel.h"
 #include "fuse/init.h"
@@ -46,6 +47,7 @@ struct Mount {
 	uint64_t next_fh;
 	double timeout;          /* seconds the kernel may keep names and attributes */
 	WireStatfsRep *statfs;   /* the last answer of each peer */
+	LogLimit statfs_limit;
 
 	/* counters */
 	uint64_t requests_of[OPCODES], other_requests, inflight;

@@ -5,6 +5,8 @@
 
 #include "fuse/internal.h"
 
+#define STATFS_LOG_NS INT64_C(60000000000)
+
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	WireAttr attr;
@@ -149,7 +151,8 @@ static void coroutine_fn ask_statfs(void *arg)
 		*last = rep;
 		return;
 	}
-	g_warning("peer %u does not tell its space: %s, taking what it last said", s->peer, g_strerror(-r));
+	if (log_limit(&s->m->statfs_limit, reactor_now_ns(s->m->reactor), STATFS_LOG_NS, NULL))
+		g_warning("peer %u does not tell its space: %s, taking what it last said", s->peer, g_strerror(-r));
 	last->free = last->avail = last->inodes_free = 0;
 }
 
