@@ -13,6 +13,7 @@ import os
 import signal
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -35,16 +36,27 @@ def pytest_generate_tests(metafunc):
 
 # ---- what the tests stand on must be there ----
 
+URING = Path("/sys/module/fuse/parameters/enable_uring")
+
+
 def pytest_configure(config):
-    if not hasattr(config, "workerinput") and env.ROOT and os.path.exists("/dev/fuse"):
-        # Ordinary users open it through fusermount3; put back at the end.
-        config.fuse_mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-        os.chmod("/dev/fuse", 0o666)
+    """What root sets for the time of the tests, to be put back at the end."""
+    config.put_back = []
+    if hasattr(config, "workerinput") or not env.ROOT or not os.path.exists("/dev/fuse"):
+        return
+    # Ordinary users open it through fusermount3.
+    mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
+    os.chmod("/dev/fuse", 0o666)
+    config.put_back.append(lambda: os.chmod("/dev/fuse", mode))
+    # With it, --channel auto is FUSE over io_uring.
+    if URING.exists() and URING.read_text().strip() == "N" and os.access(URING, os.W_OK):
+        URING.write_text("Y")
+        config.put_back.append(lambda: URING.write_text("N"))
 
 
 def pytest_unconfigure(config):
-    if hasattr(config, "fuse_mode"):
-        os.chmod("/dev/fuse", config.fuse_mode)
+    for undo in getattr(config, "put_back", []):
+        undo()
 
 
 @pytest.fixture(scope="session")

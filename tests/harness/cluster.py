@@ -283,6 +283,7 @@ class Tree:
 
 CONFIGS = {
     "one": lambda base: Cluster(base, 1),
+    "classic": lambda base: Cluster(base, 1, args=["--channel", "classic"]),
     "tcp3": lambda base: Cluster(base, 3, transport="tcp,self"),
     "shm3": lambda base: Cluster(base, 3, transport="shm,tcp,self"),
     "netns3": lambda base: Cluster(base, 3, transport="tcp,self", network=Network(3)),
