@@ -269,6 +269,7 @@ static void coroutine_fn away_co(void *arg)
 	g_assert_cmpint(rpc_co_call_session(b->rpc, session, WIRE_FORGET_QUERY, &call), ==, -ENOTCONN);
 	a->rpc->dirty = false;
 	co_queue_wake_all(&a->rpc->clean);
+	g_assert_cmpint(rpc_co_connect(a->rpc, 1, 5000 * MS, NULL), ==, 0);
 	g_assert_cmpint(co_create(a, 1, 0, NULL), ==, 0);
 }
 
