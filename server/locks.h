@@ -13,7 +13,7 @@
  * itself (fcntl only), -ENOLCK when too many wait or are held. flock: the range
  * is all of the file, and what the owner had is given up before waiting. */
 int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want, bool flock, bool wait, uint64_t wait_id);
-/* The first lock that is in want's way, or F_UNLCK. */
+/* The first lock in the way of `want`, or F_UNLCK. */
 void locks_get(LockTable *t, uint64_t ino, const LockRange *want, bool flock, LockRange *ret);
 /* Ends a wait with -EINTR, also one that comes up to ten seconds later. */
 void locks_cancel(LockTable *t, uint64_t session, uint64_t wait_id);
