@@ -57,7 +57,6 @@ def test_a_full_disk_is_enospc_and_loses_nothing(full, piece):
     assert whole
     intact(dict(list(whole.items())[-200:]), piece)
     assert os.statvfs(root).f_bavail * os.statvfs(root).f_frsize < 2 * max(piece, MIB)
-    assert disk.free() > 4 * MIB, "the metadata store has no room left"
     # Deleting works, gives the room back, and then writing works again.
     for path in list(whole)[::2]:
         path.unlink()
