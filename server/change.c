@@ -48,21 +48,40 @@ void coroutine_fn change_co_orphan(Change *c, Inode *inode)
 	item->orphaned = true;
 }
 
-int coroutine_fn change_co_commit(Change *c)
+static int coroutine_fn add_inodes(Change *c)
 {
 	for (uint32_t i = 0; i < c->n; i++) {
 		ChangeItem *item = &c->items[i];
+		int r = 0;
 
 		if (item->deleted)
-			inode_data_delete(c->b, &item->d);
+			r = inode_data_co_delete(c->s, c->b, &item->d);
 		else
 			inode_data_put(c->b, &item->d);
+		if (r < 0)
+			return r;
 	}
+	return 0;
+}
+
+static int coroutine_fn commit(Change *c)
+{
+	int r = add_inodes(c);
+
+	if (r < 0)
+		return r;
 	if (c->count != 0)
 		inode_count_add(c->s, c->b, c->count);
-	int r = meta_batch_co_commit(g_steal_pointer(&c->b));
+	r = meta_batch_co_commit(g_steal_pointer(&c->b));
 	if (r < 0 && c->count != 0)
 		inode_count_undo(c->s, c->count);
+	return r;
+}
+
+int coroutine_fn change_co_commit(Change *c)
+{
+	int r = commit(c);
+
 	for (uint32_t i = 0; i < c->n; i++) {
 		ChangeItem *item = &c->items[i];
 

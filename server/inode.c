@@ -13,6 +13,7 @@
 /* At about 300 bytes each. */
 #define CACHED_MAX 65536
 #define COUNT_NAME "inodes"
+#define POINT_DELETES_MAX 1024u
 
 struct InodeCache {
 	GHashTable *inodes; /* number (as a pointer; the hash takes its low bits) -> Inode */
@@ -121,28 +122,48 @@ void inode_data_put(MetaBatch *b, const InodeData *d)
 	meta_batch_put(b, key.data, key.len, p, len);
 }
 
-void inode_data_delete(MetaBatch *b, const InodeData *d)
+/* Key by key while they are few: each tombstone of a range makes all later
+ * reads slower (10,000 files with chunks went at 200 a second). */
+static int coroutine_fn delete_all(Server *s, MetaBatch *b, const Key *prefix)
+{
+	g_autoptr(MetaIter) it = meta_iter_new(s->meta, prefix->data, prefix->len, NULL, 0);
+	const uint8_t *key, *value;
+	size_t key_len, len;
+	uint32_t n = 0;
+	int r;
+
+	while ((r = meta_iter_co_next(it, &key, &key_len, &value, &len)) > 0) {
+		if (n++ == POINT_DELETES_MAX) {
+			meta_batch_delete_prefix(b, prefix->data, prefix->len);
+			return 0;
+		}
+		meta_batch_delete(b, key, key_len);
+	}
+	return r;
+}
+
+int coroutine_fn inode_data_co_delete(Server *s, MetaBatch *b, const InodeData *d)
 {
 	uint64_t ino = d->attr.ino;
-	const struct { RecordType type; bool some; } rows[] = {
-		{ RECORD_CHUNKS, d->n_blocks > 0 },
-		{ RECORD_XATTR, d->attr.flags & WIRE_ATTR_HAS_XATTRS },
-		{ RECORD_INTENT, d->n_blocks > 0 || (d->flags & INODE_DYING) },
+	const struct { RecordType type; bool some, many; } rows[] = {
+		{ RECORD_INODE, true, false },
+		{ RECORD_INLINE, d->flags & INODE_INLINE, false },
+		{ RECORD_ORPHAN, d->flags & INODE_ORPHAN, false },
+		{ RECORD_CHUNKS, d->n_blocks > 0, true },
+		{ RECORD_XATTR, d->attr.flags & WIRE_ATTR_HAS_XATTRS, true },
+		{ RECORD_INTENT, d->n_blocks > 0 || (d->flags & INODE_DYING), true },
 	};
-	Key key = key_ino(ino, RECORD_INODE);
 
-	meta_batch_delete(b, key.data, key.len);
 	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-		key = key_ino(ino, rows[i].type);
-		if (rows[i].some)
-			meta_batch_delete_prefix(b, key.data, key.len);
+		Key key = key_ino(ino, rows[i].type);
+		int r = rows[i].some && rows[i].many ? delete_all(s, b, &key) : 0;
+
+		if (r < 0)
+			return r;
+		if (rows[i].some && !rows[i].many)
+			meta_batch_delete(b, key.data, key.len);
 	}
-	key = key_ino(ino, RECORD_INLINE);
-	if (d->flags & INODE_INLINE)
-		meta_batch_delete(b, key.data, key.len);
-	key = key_ino(ino, RECORD_ORPHAN);
-	if (d->flags & INODE_ORPHAN)
-		meta_batch_delete(b, key.data, key.len);
+	return 0;
 }
 
 /* ---- references ---- */

@@ -78,8 +78,8 @@ void inode_data_set_blocks(InodeData *d, uint16_t target, uint64_t blocks);
 /* attr.blocks from the objects and, of an inline file, from its size. */
 void inode_data_count_blocks(InodeData *d);
 /* Adds the deletion of all records of an inode: itself, inline data, xattrs,
- * runs, orphan, intents. */
-void inode_data_delete(MetaBatch *b, const InodeData *d);
+ * runs, orphan, intents. The inode is locked. 0 or -EIO. */
+int coroutine_fn inode_data_co_delete(struct Server *s, MetaBatch *b, const InodeData *d);
 /* CLOCK_REALTIME in ns. */
 int64_t inode_now_ns(void);
 /* mtime and ctime (or ctime alone) become now, or one ns more than they were
