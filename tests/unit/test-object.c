@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/ino.h"
@@ -20,14 +22,14 @@ typedef struct Fixture {
 	Objects *o;
 } Fixture;
 
-static void open_objects(Fixture *f)
+static void open_objects(Fixture *f, uint64_t reserve)
 {
 	ReactorOptions opts = { 0 };
 	int fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	f->reactor = reactor_new(&opts, NULL);
 	f->counters = counters_new();
-	f->space = space_new(fd, 1);
+	f->space = space_new(fd, reserve);
 	f->o = objects_new_bounded(f->reactor, f->counters, f->space, fd, BOUND);
 }
 
@@ -42,7 +44,7 @@ static void close_objects(Fixture *f)
 static void set_up(Fixture *f, gconstpointer data)
 {
 	f->dir = g_dir_make_tmp("test-object-XXXXXX", NULL);
-	open_objects(f);
+	open_objects(f, 1);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -296,8 +298,51 @@ static void test_reopen(Fixture *f, gconstpointer data)
 {
 	reactor_run_co(f->reactor, write_few, f);
 	close_objects(f);
-	open_objects(f);
+	open_objects(f, 1);
 	reactor_run_co(f->reactor, read_few, f);
+}
+
+static void coroutine_fn fill(void *arg)
+{
+	Fixture *f = arg;
+	g_autofree uint8_t *buf = g_malloc0(65536);
+	uint64_t blocks;
+
+	g_assert_cmpint(object_co_write(f->o, INO, buf, 65536, 0, &blocks), ==, 0);
+	g_assert_cmpint(object_co_fallocate(f->o, INO, 0, MIB, 65536, &blocks), ==, 0);
+	g_assert_cmpint(object_co_fsync(f->o, INO, false), ==, 0);
+}
+
+static void coroutine_fn use_full(void *arg)
+{
+	Fixture *f = arg;
+	uint64_t blocks;
+
+	/* What has its blocks can be written, and nothing else. */
+	g_assert_cmpint(object_co_write(f->o, INO, "over", 4, 100, &blocks), ==, 0);
+	g_assert_cmpint(object_co_write(f->o, INO, "into what was allocated", 23, MIB + 100, &blocks), ==, 0);
+	g_assert_cmpint(object_co_write(f->o, INO, "across", 6, 65533, &blocks), ==, -ENOSPC);
+	g_assert_cmpint(object_co_write(f->o, INO, "beyond", 6, 8 * MIB, &blocks), ==, -ENOSPC);
+	g_assert_cmpint(object_co_write(f->o, INO + 1, "new", 3, 0, &blocks), ==, -ENOSPC);
+	g_assert_cmpint(object_co_fallocate(f->o, INO, 0, 2 * MIB, 4096, &blocks), ==, -ENOSPC);
+	g_assert_cmpint(object_co_fallocate(f->o, INO, FALLOC_FL_PUNCH_HOLE, 0, 4096, &blocks), ==, 0);
+	g_assert_cmpint(object_co_truncate(f->o, INO, 10, &blocks), ==, 0);
+	g_assert_cmpint(object_co_remove(f->o, INO), ==, 0);
+}
+
+static void test_full(Fixture *f, gconstpointer data)
+{
+	struct statfs fs;
+
+	g_assert_cmpint(statfs(f->dir, &fs), ==, 0);
+	if (fs.f_type == TMPFS_MAGIC) {
+		g_test_skip("tmpfs does not say what is allocated");
+		return;
+	}
+	reactor_run_co(f->reactor, fill, f);
+	close_objects(f);
+	open_objects(f, UINT64_C(1) << 60);
+	reactor_run_co(f->reactor, use_full, f);
 }
 
 static void test_co(Fixture *f, gconstpointer fn)
@@ -318,5 +363,6 @@ int main(int argc, char **argv)
 	ADD("remove-in-use", remove_in_use);
 	ADD("sync", sync_co);
 	g_test_add("/object/reopen", Fixture, NULL, set_up, test_reopen, tear_down);
+	g_test_add("/object/full", Fixture, NULL, set_up, test_full, tear_down);
 	return g_test_run();
 }
