@@ -65,6 +65,10 @@ static int coroutine_fn allocate(Server *s, Inode *inode, const WireFallocateReq
 	uint64_t count = chunk_count(q->off, q->len, shift);
 	g_autoptr(Runs) runs = NULL;
 	int r = data_co_map(s, inode, q->writer, chunk_of(q->off, shift), count, &runs);
+
+	/* Mapping changes the inode, also where it fails half-way. */
+	inode_data_clear(d);
+	inode_data_copy(d, &inode->d);
 	if (r < 0)
 		return r;
 	if (count > SPLIT_MAX && !runs_all_on(runs, chunk_of(q->off, shift), count, runs_find(runs, chunk_of(q->off, shift))->target))
@@ -72,8 +76,6 @@ static int coroutine_fn allocate(Server *s, Inode *inode, const WireFallocateReq
 	g_autoptr(GArray) calls = split(runs, &req, shift);
 
 	r = targets_co_call(s, WIRE_OBJ_FALLOCATE, (TargetCall *)calls->data, calls->len);
-	inode_data_clear(d);
-	inode_data_copy(d, &inode->d);
 	targets_note_blocks(d, (TargetCall *)calls->data, calls->len);
 	return r;
 }
