@@ -217,7 +217,9 @@ typedef struct WireWriteRep {
 } WireWriteRep;
 
 /* Data has landed up to `end` (exclusive; 0: no new size): size becomes at
- * least that, times move. `in`: WireBlocks[] of the objects written. */
+ * least that, times move. `in`: WireBlocks[] of the objects written. -EAGAIN:
+ * objects had still to be cut at the size, so what was written behind it is
+ * gone: write it again. */
 typedef struct WireCommitReq {
 	uint64_t ino, end;
 	uint32_t flags, pad; /* WIRE_WRITE_* */

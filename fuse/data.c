@@ -19,6 +19,7 @@
  * hoping that it is wanted there. */
 #define WRITE_THROUGH_HOME (64u << 10)
 #define RUNS_ROOM 4096u
+#define WRITE_TRIES 4
 
 /* ---- pieces, in parallel ---- */
 
@@ -242,7 +243,8 @@ static int coroutine_fn commit(Mount *m, uint64_t ino, uint64_t end, uint32_t fl
 	return 0;
 }
 
-/* All pieces have a target. What landed before the first error counts. */
+/* All pieces have a target. What landed before the first error counts; where
+ * that is nothing, the home still learns that bytes may have changed. */
 static ssize_t coroutine_fn write_pieces(Mount *m, uint64_t ino, const GArray *pieces, const void *buf, uint32_t flags, WireAttr *ret_attr)
 {
 	g_autofree PieceIo *ios = make_ios(m, ino, pieces, buf);
@@ -261,10 +263,23 @@ static ssize_t coroutine_fn write_pieces(Mount *m, uint64_t ino, const GArray *p
 		if (!error)
 			done += ios[i].piece.len;
 	}
-	if (!done)
+	if (!done) {
+		if (blocks->len)
+			commit(m, ino, 0, flags, blocks, ret_attr);
 		return error;
+	}
 	int r = commit(m, ino, ios[0].piece.off + done, flags, blocks, ret_attr);
 	return r < 0 ? r : (ssize_t)done;
+}
+
+/* -EAGAIN: a truncation that had still to be finished took the bytes along. */
+static ssize_t coroutine_fn write_again(Mount *m, uint64_t ino, const GArray *pieces, const void *buf, uint32_t flags, WireAttr *ret_attr)
+{
+	ssize_t r = -EAGAIN;
+
+	for (int tries = 0; r == -EAGAIN && tries < WRITE_TRIES; tries++)
+		r = write_pieces(m, ino, pieces, buf, flags, ret_attr);
+	return r == -EAGAIN ? -EIO : r;
 }
 
 /* Runs that a home told in order to have a range written; into ret_pieces. */
@@ -362,5 +377,5 @@ ssize_t coroutine_fn data_co_write(Mount *m, uint64_t ino, const void *buf, size
 	}
 	if (r == 1)
 		return (ssize_t)len;
-	return r < 0 ? r : write_pieces(m, ino, pieces, buf, flags, ret_attr);
+	return r < 0 ? r : write_again(m, ino, pieces, buf, flags, ret_attr);
 }

@@ -275,11 +275,14 @@ static int coroutine_fn commit_file(Server *s, Inode *inode, RpcReq *r)
 
 	if (inode->d.flags & INODE_INLINE)
 		return -EINVAL;
-	int ret = q->end > inode->d.attr.size ? truncate_co_settle(s, inode) : 0;
-	if (ret < 0)
-		return ret;
+	/* The cut takes along what the caller has written behind the size. */
+	if (q->end > inode->d.attr.size && truncate_is_pending(s, inode)) {
+		int settled = truncate_co_settle(s, inode);
+
+		return settled < 0 ? settled : -EAGAIN;
+	}
 	inode_data_copy(&d, &inode->d);
-	ret = take_blocks(s, &d, r);
+	int ret = take_blocks(s, &d, r);
 	if (ret < 0)
 		return ret;
 	MetaBatch *b = meta_batch_new(s->meta);

@@ -47,6 +47,8 @@ int coroutine_fn inline_co_move_out(Server *s, Inode *inode, uint16_t target);
 /* Before a file grows: objects that a truncation still has to cut are cut, so
  * that their old bytes don't show again. Changes the inode. */
 int coroutine_fn truncate_co_settle(Server *s, Inode *inode);
+/* Is there anything to cut? */
+bool truncate_is_pending(Server *s, const Inode *inode);
 
 /* ---- registering: data-io.c, data-range.c ---- */
 int coroutine_fn data_layout(void *ctx, RpcReq *r);

@@ -62,9 +62,14 @@ static int coroutine_fn cut_and_forget(Server *s, Inode *inode)
 	return r;
 }
 
+bool truncate_is_pending(Server *s, const Inode *inode)
+{
+	return has_cut(s, inode->d.attr.ino);
+}
+
 int coroutine_fn truncate_co_settle(Server *s, Inode *inode)
 {
-	return has_cut(s, inode->d.attr.ino) ? cut_and_forget(s, inode) : 0;
+	return truncate_is_pending(s, inode) ? cut_and_forget(s, inode) : 0;
 }
 
 /* ---- SETATTR's part ---- */

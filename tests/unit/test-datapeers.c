@@ -474,6 +474,81 @@ static void test_cut_is_remembered(Pair *pair, gconstpointer data)
 	run(pair, co_grow_when_back);
 }
 
+/* A mount that knows where the chunks are writes before it tells the home: the
+ * cut that is still to be made must not take the new bytes with it. */
+static void coroutine_fn co_write_over_cut(Pair *pair)
+{
+	Peer *b = &pair->p[1];
+	uint64_t ino = ino_of(&pair->p[0], INO_ROOT, "f");
+	const WireRun run = { .count = MIB >> SHIFT, .target = 1, .width = 1 };
+	WireCommitReq commit = { .ino = ino, .end = MIB };
+	WireAttrRep rep;
+	RpcCall call = { .req = &commit, .req_len = sizeof(commit), .rep = &rep };
+	WireBlocks blocks[2];
+	g_autofree uint8_t *data = pattern(MIB, 9);
+	int r = -EAGAIN;
+
+	for (int i = 0; (r == -EAGAIN || r == -EIO) && i < 100; i++) {
+		if (i > 0)
+			reactor_co_sleep(b->reactor, INT64_C(100000000));
+		g_assert_cmpint(write_objects(b, ino, data, MIB, 0, &run, 1, blocks), ==, 0);
+		r = rpc_co_call(b->rpc, 0, WIRE_COMMIT, &call);
+	}
+	g_assert_cmpint(r, ==, 0);
+	assert_bytes(&pair->p[0], ino, 0, data, MIB);
+}
+
+static void test_write_over_cut(Pair *pair, gconstpointer data)
+{
+	run(pair, co_fill);
+	stop_peer(&pair->p[1]);
+	run(pair, co_cut_while_away);
+	start_peer(pair, 1);
+	run(pair, co_write_over_cut);
+}
+
+/* ---- a target that is away while an inline file should move there ---- */
+
+static void coroutine_fn co_move_out_while_away(Pair *pair)
+{
+	Peer *a = &pair->p[0];
+	g_autofree uint8_t *data = pattern(100, 1);
+	uint64_t ino = make_file(a, INO_ROOT, "f");
+	WireFallocateReq req = { .ino = ino, .len = MIB, .writer = 1 };
+	WireAttrRep rep;
+	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &rep };
+
+	g_assert_cmpint(do_write(a, ino, data, 100, 0, NULL), ==, 0);
+	g_assert_cmpint(rpc_co_call(a->rpc, 0, WIRE_FALLOCATE, &call), ==, -EIO);
+}
+
+/* Chunks that were assigned stay where they are. */
+static void coroutine_fn co_still_assigned(Pair *pair)
+{
+	Peer *a = &pair->p[0];
+	uint64_t ino = ino_of(a, INO_ROOT, "f");
+	g_autofree uint8_t *data = pattern(MIB, 3);
+	uint32_t kind = 0;
+	int r;
+
+	for (int i = 0; (r = do_write(a, ino, data, MIB, 0, &kind)) == -EIO && i < 100; i++)
+		reactor_co_sleep(a->reactor, INT64_C(100000000));
+	g_assert_cmpint(r, ==, 0);
+	g_assert_cmpuint(kind, ==, WIRE_KIND_RUNS);
+	g_assert_true(has_object(&pair->p[1], ino));
+	assert_bytes(a, ino, 0, data, MIB);
+}
+
+static void test_move_out_while_away(Pair *pair, gconstpointer data)
+{
+	stop_peer(&pair->p[1]);
+	run(pair, co_move_out_while_away);
+	stop_peer(&pair->p[0]);
+	start_peer(pair, 0);
+	start_peer(pair, 1);
+	run(pair, co_still_assigned);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -485,5 +560,7 @@ int main(int argc, char **argv)
 	ADD("walk", test_walk);
 	ADD("cut-while-away", test_cut_while_away);
 	ADD("cut-is-remembered", test_cut_is_remembered);
+	ADD("write-over-cut", test_write_over_cut);
+	ADD("move-out-while-away", test_move_out_while_away);
 	return g_test_run();
 }
