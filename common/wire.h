@@ -274,6 +274,10 @@ typedef struct WireLockRep { WireLock lock; } WireLockRep;
 /* FORGET_QUERY, home to mount: the inode has lost its last name. Answer: is it
  * open here? When not, it must not be opened by number any more. When it is,
  * ORPHAN_CLOSED follows, mount to home, after the last close. */
+typedef struct WireForgetReq {
+	uint64_t ino;
+	uint32_t undo, pad; /* 1: the name could not be taken away, as if never asked */
+} WireForgetReq;
 typedef struct WireOpenRep { uint64_t open; } WireOpenRep;
 
 typedef struct WirePeerInfoRep {
@@ -322,7 +326,7 @@ typedef struct WirePeerInfoRep {
 	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS) \
 	OP(LOCK_CANCEL, lock_cancel, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(ORPHAN_CLOSED, orphan_closed, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(FORGET_QUERY, forget_query, WireInoReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT)
+	OP(FORGET_QUERY, forget_query, WireForgetReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT)
 
 typedef enum WireOp {
 #define OP(name, text, req, rep, flags) WIRE_##name,

@@ -89,6 +89,17 @@ bool open_table_query(OpenTable *t, uint64_t ino)
 	return open;
 }
 
+void open_table_undo(OpenTable *t, uint64_t ino)
+{
+	Open *open = g_hash_table_lookup(t->open, &ino);
+	void *slot;
+
+	if (open)
+		open->orphan = false;
+	if (g_hash_table_steal_extended(t->dead, &ino, &slot, NULL))
+		*(uint64_t *)slot = 0;
+}
+
 bool open_table_is_open(const OpenTable *t, uint64_t ino)
 {
 	return g_hash_table_contains(t->open, &ino);

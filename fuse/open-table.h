@@ -5,6 +5,7 @@
  *
  *   unknown --open--> open --query--> orphan --last close--> dead (home is told)
  *   unknown --query--> dead: refused from then on
+ *   orphan or dead --undo--> as before the query
  *
  * Dead numbers are kept in a bounded table, oldest out first; one that fell
  * out is opened, and its first use then fails at the home.
@@ -22,6 +23,8 @@ int open_table_open(OpenTable *t, uint64_t ino);
 bool open_table_close(OpenTable *t, uint64_t ino);
 /* The home asks, the last name is gone. True when it is open here. */
 bool open_table_query(OpenTable *t, uint64_t ino);
+/* The home could not take the last name away after all. */
+void open_table_undo(OpenTable *t, uint64_t ino);
 bool open_table_is_open(const OpenTable *t, uint64_t ino);
 /* Inodes that are open. */
 uint32_t open_table_size(const OpenTable *t);

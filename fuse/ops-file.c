@@ -174,11 +174,15 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 static int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
 {
 	Mount *m = ctx;
-	const WireInoReq *req = r->req;
+	const WireForgetReq *req = r->req;
 	WireOpenRep *rep = r->rep;
 
-	if (!ino_valid(req->ino))
+	if (!ino_valid(req->ino) || req->undo > 1)
 		return -EINVAL;
+	if (req->undo) {
+		open_table_undo(m->opens, req->ino);
+		return 0;
+	}
 	rep->open = open_table_query(m->opens, req->ino);
 	if (!rep->open)
 		layouts_drop(m->layouts, req->ino);

@@ -40,7 +40,8 @@ void coroutine_fn change_co_orphan(Change *c, Inode *inode)
 
 	item->d.attr.nlink = 0;
 	inode_data_touch(&item->d, false);
-	if (item->d.n_blocks == 0 && orphans_co_surely_closed(c->s, item->d.attr.ino)) {
+	item->asked = item->d.n_blocks == 0;
+	if (item->asked && orphans_co_surely_closed(c->s, item->d.attr.ino)) {
 		change_delete(c, inode);
 		return;
 	}
@@ -78,21 +79,35 @@ static int coroutine_fn commit(Change *c)
 	return r;
 }
 
+/* What was to lose its last name keeps it. */
+static void coroutine_fn take_back(Change *c)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		ChangeItem *item = &c->items[i];
+
+		item->orphaned = false;
+		if (item->asked)
+			orphans_co_unask(c->s, item->d.attr.ino);
+	}
+}
+
 int coroutine_fn change_co_commit(Change *c)
 {
 	int r = commit(c);
 
+	if (r < 0) {
+		take_back(c);
+		return r;
+	}
 	for (uint32_t i = 0; i < c->n; i++) {
 		ChangeItem *item = &c->items[i];
 
-		if (r < 0)
-			item->orphaned = false;
-		else if (item->deleted)
+		if (item->deleted)
 			inode_set_gone(c->s, item->inode);
 		else
 			inode_publish(item->inode, &item->d);
 	}
-	return r;
+	return 0;
 }
 
 void coroutine_fn change_co_reap(Change *c)

@@ -9,7 +9,7 @@
 typedef struct ChangeItem {
 	Inode *inode; /* borrowed */
 	InodeData d;
-	bool deleted, orphaned;
+	bool deleted, orphaned, asked;
 } ChangeItem;
 
 typedef struct Change {

@@ -85,7 +85,7 @@ void orphans_add_to_batch(MetaBatch *b, InodeData *d)
  * question, and has nothing open. */
 static int coroutine_fn ask(Server *s, uint64_t session, uint64_t ino)
 {
-	WireInoReq req = { .ino = ino };
+	WireForgetReq req = { .ino = ino };
 	WireOpenRep rep = { 0 };
 	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &rep };
 	int r = rpc_co_call_session(s->rpc, session, WIRE_FORGET_QUERY, &call);
@@ -135,6 +135,16 @@ static bool is_alone(Server *s)
 bool coroutine_fn orphans_co_surely_closed(Server *s, uint64_t ino)
 {
 	return is_alone(s) && ask(s, rpc_session(s->rpc), ino) == 0;
+}
+
+void coroutine_fn orphans_co_unask(Server *s, uint64_t ino)
+{
+	WireForgetReq req = { .ino = ino, .undo = 1 };
+	WireOpenRep rep;
+	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &rep };
+
+	/* no answer: no mount here, so nobody was told */
+	rpc_co_call_session(s->rpc, rpc_session(s->rpc), WIRE_FORGET_QUERY, &call);
 }
 
 /* ---- deleting ---- */

@@ -9,8 +9,9 @@
 
 /* True when every session there is has just said that it has ino not open
  * (and will not open it by its number any more): asks only where that costs
- * no message. */
+ * no message. Where the last name then stays after all: orphans_co_unask(). */
 bool coroutine_fn orphans_co_surely_closed(Server *s, uint64_t ino);
+void coroutine_fn orphans_co_unask(Server *s, uint64_t ino);
 /* Adds what makes d an orphan: flag and record. Then, after the commit, with
  * the inode unlocked: orphans_co_reap(). */
 void orphans_add_to_batch(MetaBatch *b, InodeData *d);

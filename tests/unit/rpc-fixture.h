@@ -122,7 +122,7 @@ static inline int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
 	Node *n = ctx;
 
 	n->asked_by = r->session;
-	((WireOpenRep *)r->rep)->open = ((const WireInoReq *)r->req)->ino + 1;
+	((WireOpenRep *)r->rep)->open = ((const WireForgetReq *)r->req)->ino + 1;
 	return 0;
 }
 

@@ -20,14 +20,20 @@ typedef struct Peer {
 	/* what FORGET_QUERY answers, and how often it was asked */
 	bool open;
 	uint32_t asked;
+	/* called by FORGET_QUERY; may be NULL */
+	void (*on_query)(struct Peer *p, bool undo);
+	void *hidden; /* the hook's */
 } Peer;
 
 static int coroutine_fn peer_forget_query(void *ctx, RpcReq *r)
 {
 	Peer *p = ctx;
+	const WireForgetReq *req = r->req;
 	WireOpenRep *rep = r->rep;
 
 	p->asked++;
+	if (p->on_query)
+		p->on_query(p, req->undo);
 	rep->open = p->open;
 	return 0;
 }

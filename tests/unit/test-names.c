@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/ino.h"
+#include "server/meta-internal.h"
 #include "server/record.h"
 #include "tests/unit/server-fixture.h"
 
@@ -118,6 +119,37 @@ static void coroutine_fn test_setgid(Peer *p)
 }
 
 /* ---- removing ---- */
+
+/* Between the question whether the file is open and the answer's use, the
+ * database goes away; the second call takes the question back. */
+static void break_unlink(Peer *p, bool undo)
+{
+	Meta *m = p->server->meta;
+
+	if (!undo) {
+		p->hidden = g_steal_pointer(&m->db);
+		m->reopen_at = INT64_MAX;
+		return;
+	}
+	m->db = g_steal_pointer(&p->hidden);
+	m->reopen_at = 0;
+}
+
+static void coroutine_fn test_unlink_fails(Peer *p)
+{
+	uint64_t f = make_file(p, INO_ROOT, "f"), inodes = inodes_count(p->server);
+
+	p->on_query = break_unlink;
+	g_assert_cmpint(do_unlink(p, INO_ROOT, "f"), ==, -EIO);
+	p->on_query = NULL;
+	g_assert_null(p->hidden);
+	g_assert_cmpuint(p->asked, ==, 2);
+	g_assert_cmpuint(ino_of(p, INO_ROOT, "f"), ==, f);
+	g_assert_cmpuint(attr_of(p, f).nlink, ==, 1);
+	g_assert_cmpuint(inodes_count(p->server), ==, inodes);
+	g_assert_cmpint(do_unlink(p, INO_ROOT, "f"), ==, 0);
+	g_assert_cmpint(do_getattr(p, f, &(WireAttr) { 0 }), ==, -ENOENT);
+}
 
 static void coroutine_fn test_unlink(Peer *p)
 {
@@ -706,6 +738,7 @@ int main(int argc, char **argv)
 	PEER_TEST("/names/create-errors", test_create_errors);
 	PEER_TEST("/names/create-types", test_create_types);
 	PEER_TEST("/names/setgid", test_setgid);
+	PEER_TEST("/names/unlink-fails", test_unlink_fails);
 	PEER_TEST("/names/unlink", test_unlink);
 	PEER_TEST("/names/orphan", test_orphan);
 	g_test_add("/names/orphan-restart", Peer, NULL, peer_set_up, test_orphan_restart, peer_tear_down);

@@ -48,6 +48,27 @@ static void test_what_is_not_open_is_dead(void)
 	open_table_free(t);
 }
 
+static void test_undo_is_as_if_never_asked(void)
+{
+	OpenTable *t = open_table_new(2);
+
+	open_table_query(t, 5);
+	open_table_undo(t, 5);
+	g_assert_cmpint(open_table_open(t, 5), ==, 0);
+	g_assert_true(open_table_query(t, 5));
+	open_table_undo(t, 5);
+	g_assert_false(open_table_close(t, 5));
+	/* the place it left is used again, whoever has died before or since */
+	open_table_query(t, 6);
+	open_table_undo(t, 6);
+	for (uint64_t ino = 6; ino < 10; ino++)
+		open_table_query(t, ino);
+	g_assert_cmpint(open_table_open(t, 8), ==, -ESTALE);
+	g_assert_cmpint(open_table_open(t, 9), ==, -ESTALE);
+	open_table_undo(t, 77);
+	open_table_free(t);
+}
+
 static void test_dead_are_bounded(void)
 {
 	OpenTable *t = open_table_new(4);
@@ -97,6 +118,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/opentable/counts", test_counts_opens);
 	g_test_add_func("/opentable/orphan", test_orphan_is_told_once_at_last_close);
 	g_test_add_func("/opentable/dead", test_what_is_not_open_is_dead);
+	g_test_add_func("/opentable/undo", test_undo_is_as_if_never_asked);
 	g_test_add_func("/opentable/bounded", test_dead_are_bounded);
 	g_test_add_func("/opentable/close", test_close_without_open);
 	g_test_add_func("/lockowners/take", test_lock_owners);

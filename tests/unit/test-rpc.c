@@ -10,7 +10,7 @@ static void coroutine_fn local_co(void *arg)
 	WireNameReq *q = g_malloc0(sizeof(*q) + 5);
 	WireEntryRep rep;
 	RpcCall call = { .req = q, .req_len = sizeof(*q) + 5, .rep = &rep };
-	WireInoReq iq = { 1 };
+	WireForgetReq iq = { .ino = 1 };
 	RpcCall other = { .req = &iq, .req_len = sizeof(iq) };
 	uint8_t buf[100];
 	uint64_t sessions[2];
@@ -205,7 +205,7 @@ static void coroutine_fn back_co(void *arg)
 {
 	Fixture *f = arg;
 	Node *client = &f->nodes[NODES_MAX - 1], *server = &f->nodes[0];
-	WireInoReq q = { 41 };
+	WireForgetReq q = { .ino = 41 };
 	WireOpenRep rep;
 	RpcCall call = { .req = &q, .req_len = sizeof(q), .rep = &rep };
 	uint64_t sessions[8];
@@ -249,7 +249,7 @@ static void coroutine_fn away_co(void *arg)
 {
 	Fixture *f = arg;
 	Node *a = &f->nodes[0], *b = &f->nodes[1];
-	WireInoReq q = { 1 };
+	WireForgetReq q = { .ino = 1 };
 	RpcCall call = { .req = &q, .req_len = sizeof(q) };
 	uint64_t session = rpc_session(a->rpc);
 
