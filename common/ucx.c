@@ -11,6 +11,10 @@
  *   come with the next progress. Except that with shared memory they never come
  *   when the queue of the (dead) peer is full. Destroying the worker ends those,
  *   too, but forgets some of their callbacks: hence our own list of operations.
+ * - TCP may not send without copying. When a peer died with such a send under
+ *   way, UCX completed it twice and ended the process with an assertion
+ *   (uct_iface.h: comp->count > 0). With segments of 64 KiB a copy costs no more
+ *   processor time than the scatter lists did.
  * - Nothing here relies on UCX to find dead peers: see rpc-conn.c.
  */
 #define G_LOG_DOMAIN "rpc"
@@ -35,7 +39,7 @@ struct Ucx {
 	uint16_t ids;
 	struct UcxHandler *handlers; /* one a message id */
 	size_t header_max;
-	bool shared_memory;
+	bool shared_memory, tcp; /* may be used */
 	ucp_context_h context;
 	ucp_worker_h worker;
 	ucp_address_t *address;
@@ -106,41 +110,59 @@ static int ucx_errno(ucs_status_t status)
 
 /* ---- context and worker ---- */
 
-static bool wants_shared_memory(const char *tls)
+/* Does a list of transports name any of those? */
+static bool tls_has(const char *tls, const char *const names[])
 {
-	static const char *const names[] = { "all", "sm", "shm", "mm", "posix", "sysv" };
-	g_auto(GStrv) words = NULL;
+	g_auto(GStrv) words = g_strsplit(tls, ",", -1);
 
-	if (!tls)
-		tls = getenv("UCX_TLS");
-	if (!tls || tls[0] == '^')
-		return false;
-	words = g_strsplit(tls, ",", -1);
-	for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
-		if (g_strv_contains((const char *const *)words, names[i]))
+	for (; *names; names++)
+		if (g_strv_contains((const char *const *)words, *names))
 			return true;
 	return false;
 }
 
+static bool wants_shared_memory(const char *tls)
+{
+	static const char *const names[] = { "all", "sm", "shm", "mm", "posix", "sysv", NULL };
+
+	return tls && tls[0] != '^' && tls_has(tls, names);
+}
+
+static bool may_use_tcp(const char *tls)
+{
+	static const char *const names[] = { "all", "tcp", NULL };
+
+	return !tls || tls[0] == '^' || tls_has(tls, names);
+}
+
+/* Who sets UCX's environment knows better. */
+static ucs_status_t ucx_set(ucp_config_t *config, const char *prefix, const char *name, const char *value)
+{
+	g_autofree char *full = g_strconcat(prefix, name, NULL), *variable = g_strconcat("UCX_", full, NULL);
+	unsigned major, minor, release;
+
+	if (!value || getenv(variable))
+		return UCS_OK;
+	/* Before 1.17 a transport's own table knows its rows without their prefix. */
+	ucp_get_version(&major, &minor, &release);
+	return ucp_config_modify(config, major > 1 || minor >= 17 ? full : name, value);
+}
+
 static ucs_status_t ucx_configure(Ucx *u, const UcxOptions *opts, ucp_config_t *config)
 {
-	const struct { const char *name, *value; } rows[] = {
-		{ "TLS", opts->tls },
-		{ "NET_DEVICES", getenv("UCX_NET_DEVICES") ? NULL : opts->devices },
-		{ "MM_ERROR_HANDLING", u->shared_memory ? "y" : NULL },
-		{ "KEEPALIVE_INTERVAL", "inf" }, /* we have our own */
+	const struct { const char *prefix, *name, *value; } rows[] = {
+		{ "", "NET_DEVICES", opts->devices },
+		{ "", "MM_ERROR_HANDLING", u->shared_memory ? "y" : NULL }, /* of an inner table */
+		{ "", "ZCOPY_THRESH", "inf" },
+		{ "TCP_", "PUT_ENABLE", u->tcp ? "n" : NULL },
+		{ "TCP_", "TX_SEG_SIZE", u->tcp ? "64k" : NULL },
+		{ "", "KEEPALIVE_INTERVAL", "inf" }, /* we have our own */
 	};
+	ucs_status_t status = opts->tls ? ucp_config_modify(config, "TLS", opts->tls) : UCS_OK;
 
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-		ucs_status_t status;
-
-		if (!rows[i].value)
-			continue;
-		status = ucp_config_modify(config, rows[i].name, rows[i].value);
-		if (status != UCS_OK)
-			return status;
-	}
-	return UCS_OK;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows) && status == UCS_OK; i++)
+		status = ucx_set(config, rows[i].prefix, rows[i].name, rows[i].value);
+	return status;
 }
 
 static ucs_status_t ucx_open_context(Ucx *u, const UcxOptions *opts)
@@ -258,6 +280,7 @@ void ucx_free(Ucx *u)
 Ucx *ucx_new(const UcxOptions *opts, GError **error)
 {
 	Ucx *u = g_new0(Ucx, 1);
+	const char *tls = opts->tls ? opts->tls : getenv("UCX_TLS");
 	ucs_status_t status;
 
 	*u = (Ucx) {
@@ -266,7 +289,8 @@ Ucx *ucx_new(const UcxOptions *opts, GError **error)
 		.ids = opts->ids,
 		.handlers = g_new0(UcxHandler, opts->ids),
 		.header_max = opts->header_max,
-		.shared_memory = wants_shared_memory(opts->tls),
+		.shared_memory = wants_shared_memory(tls),
+		.tcp = may_use_tcp(tls),
 	};
 	for (uint16_t id = 0; id < u->ids; id++)
 		u->handlers[id] = (UcxHandler) { u, id };
