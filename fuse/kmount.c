@@ -324,7 +324,8 @@ static int unmount_as_user(const char *path)
 	return status == 0 ? 0 : -EPERM;
 }
 
-/* What was written through mappings of a busy mount has its last chance. */
+/* What was written through mappings of a busy mount has its last chance: the
+ * connection will not live as long as the mount. */
 static void write_back(const Kmount *k)
 {
 	autoclose int fd = open(k->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -339,10 +340,11 @@ int kmount_unmount(Kmount *k, bool abort)
 		return 0;
 	if (umount2(k->path, UMOUNT_NOFOLLOW) == 0)
 		return 0;
-	if (errno == EPERM)
-		return unmount_as_user(k->path);
-	if (errno == EBUSY && abort)
+	int error = errno;
+	if (error == EPERM || error == EBUSY)
 		write_back(k);
+	if (error == EPERM)
+		return unmount_as_user(k->path);
 	if (umount2(k->path, UMOUNT_NOFOLLOW | MNT_DETACH | (abort ? MNT_FORCE : 0)) == 0)
 		return 0;
 	/* EINVAL: someone else was faster. */

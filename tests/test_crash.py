@@ -1,6 +1,8 @@
 """kill -9 of the daemon, and what is there after its restart."""
+import mmap
 import os
 import random
+import signal
 import subprocess
 import sys
 
@@ -47,6 +49,19 @@ def test_every_file_whose_close_had_returned_is_there_after_kill_9(make_cluster,
     # What was under way is whole or not there, and everything can be removed.
     subprocess.run(["rm", "-rf", *peer.mount.iterdir()], check=True)
     assert os.listdir(peer.mount) == []
+
+
+@pytest.mark.parametrize("channel", ["auto", "classic"])
+def test_mapped_pages_are_written_when_a_busy_mount_is_stopped(make_cluster, channel):
+    peer = make_cluster(args=["--channel", channel]).peers[0]
+    with open(peer.mount / "f", "w+b") as f:
+        f.truncate(1 << 20)
+        pages = mmap.mmap(f.fileno(), 1 << 20)
+    with pages:
+        pages[5000:5005] = b"hello"
+        peer.kill(signal.SIGTERM)
+    peer.start().wait_ready()
+    assert (peer.mount / "f").read_bytes()[5000:5005] == b"hello"
 
 
 def test_names_links_and_attributes_survive_kill_9(make_cluster):
