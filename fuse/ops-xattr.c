@@ -84,6 +84,24 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		reply_value(req, value, call.out_len, size, 0);
 }
 
+/* As other file systems: only root, who may read trusted.*, sees that there are
+ * any. (We can't see CAP_SYS_ADMIN; being root stands in for it.) Returns what
+ * is left of the list. */
+static size_t drop_trusted(char *names, size_t len)
+{
+	size_t kept = 0;
+
+	for (size_t at = 0, n; at < len; at += n) {
+		n = strnlen(names + at, len - at);
+		n += at + n < len;
+		if (n >= strlen("trusted.") && !memcmp(names + at, "trusted.", strlen("trusted.")))
+			continue;
+		memmove(names + kept, names + at, n);
+		kept += n;
+	}
+	return kept;
+}
+
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	Mount *m = mount_of(req);
@@ -99,10 +117,13 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		.out = names, .out_cap = WIRE_XATTR_SIZE_MAX,
 	};
 	int r = mount_co_call_ino(m, ino, WIRE_LISTXATTR, &call);
-	if (r < 0)
+	if (r < 0) {
 		ops_reply(req, r);
-	else
-		reply_value(req, names, call.out_len, size, 0);
+		return;
+	}
+	if (fuse_req_ctx(req)->uid)
+		call.out_len = drop_trusted(names, call.out_len);
+	reply_value(req, names, call.out_len, size, 0);
 }
 
 /*

@@ -97,6 +97,17 @@ def test_trusted_and_security_names_work_for_root(tree):
     assert os.getxattr(tree.turn("f"), "security.s") == b"2"
 
 
+def test_trusted_names_are_listed_to_root_alone(tree, actor):
+    need_root("trusted.* attributes")
+    tree.turn("f").touch()
+    for name in ("trusted.a", "user.b", "trusted.c", "user.d"):
+        os.setxattr(tree.turn("f"), name, b"1")
+    assert set(os.listxattr(tree.turn("f"))) == {"trusted.a", "user.b", "trusted.c", "user.d"}
+    nobody = actor()
+    nobody.do(f"os.chdir({os.fspath(tree.turn())!r}); os.seteuid(65534)")
+    assert set(nobody("os.listxattr('f')")) == {"user.b", "user.d"}
+
+
 def test_the_policy_of_a_directory_is_inherited(tree):
     tree.turn("d").mkdir()
     assert os.getxattr(tree.turn("d"), "benchfs.policy") == b"local"
