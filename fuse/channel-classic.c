@@ -15,7 +15,9 @@
  * data of a WRITE on a page boundary.
  *
  * While too many buffers are out, or requests queue for a coroutine, nothing
- * is read: the kernel keeps its callers waiting.
+ * is read: the kernel keeps its callers waiting. It goes on when one of this
+ * channel's requests is done, or after a while: the coroutines may all be the
+ * other channel's, and what stops them (INTERRUPT) comes through this one.
  */
 #define G_LOG_DOMAIN "fuse"
 #include "fuse/channel.h"
@@ -36,6 +38,7 @@
 /* Up to here copying costs less than a cold buffer. */
 #define COPY_MAX (16u << 10)
 #define IDLE_BYTES (16u << 20)
+#define PAUSE_NS INT64_C(10000000)
 /* Of this, each of the kernel's requests may use one reply buffer more. */
 #define LIVE_BYTES_MAX (64u << 20)
 
@@ -55,6 +58,7 @@ typedef struct Classic {
 	void *buf;         /* what the next message is read into */
 	size_t buf_size;
 	UringOp poll_op, read_op;
+	ReactorTimer resume; /* armed while paused */
 	uint32_t pending;  /* entries of the chain the kernel still has */
 	bool reading, paused, stopped, ended;
 	Co *stopper;
@@ -105,10 +109,17 @@ static void read_more(Classic *c)
 	if (c->stopped || c->ended || c->reading)
 		return;
 	c->paused = overloaded(c);
-	if (c->paused)
-		c->pauses++;
-	else
+	if (!c->paused) {
 		submit_read(c);
+		return;
+	}
+	c->pauses++;
+	reactor_timer_arm(c->opts.reactor, &c->resume, reactor_now_ns(c->opts.reactor) + PAUSE_NS);
+}
+
+static void on_resume(ReactorTimer *t)
+{
+	read_more((Classic *)((char *)t - offsetof(Classic, resume)));
 }
 
 static ClassicRequest *request_new(Classic *c, size_t len)
@@ -262,6 +273,7 @@ static void coroutine_fn classic_co_stop(Channel *ch)
 	Classic *c = (Classic *)ch;
 
 	c->stopped = true;
+	reactor_timer_cancel(c->opts.reactor, &c->resume);
 	if (!c->reading || c->stopper)
 		return;
 	/* Cancelling the poll cancels the read behind it. */
@@ -276,6 +288,7 @@ static void classic_free(Channel *ch)
 	Classic *c = (Classic *)ch;
 
 	g_assert(!c->reading);
+	reactor_timer_cancel(c->opts.reactor, &c->resume);
 	counters_remove(c->opts.counters, &c->live_bytes);
 	counters_remove(c->opts.counters, &c->pauses);
 	counters_remove(c->opts.counters, &c->reply_errors);
@@ -303,6 +316,7 @@ Channel *channel_classic_new(const ChannelOptions *opts)
 	c->co_stats = co_sched_stats(reactor_sched(opts->reactor));
 	c->poll_op.done = on_poll;
 	c->read_op.done = on_read;
+	c->resume.fire = on_resume;
 	c->buffers = buffers_new(IDLE_BYTES);
 	/* The device wants room for the largest WRITE; a SETXATTR of a small
 	 * max_write fits into the page behind. */
