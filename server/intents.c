@@ -290,8 +290,12 @@ static void coroutine_fn tell(void *arg)
 
 void intents_tell_behind(Server *s, uint64_t ino, uint32_t kind)
 {
-	Tell *t = g_new(Tell, 1);
+	Tell *t;
 
+	/* Nobody would wait for it; the other side finds out by itself. */
+	if (s->stopping)
+		return;
+	t = g_new(Tell, 1);
 	*t = (Tell) { .s = s, .ino = ino, .kind = kind };
 	co_group_spawn(&s->intents->group, tell, t);
 }

@@ -109,7 +109,7 @@ int coroutine_fn sequences_co_take(Server *s, uint16_t slot, uint64_t *ret_ino)
 	Sequences *q = s->seqs;
 
 	/* ahead of need, so that nobody waits for a disk */
-	if (q->limit - q->next < BLOCK / 2 && !q->reserving) {
+	if (q->limit - q->next < BLOCK / 2 && !q->reserving && !s->stopping) {
 		q->reserving = true;
 		co_group_spawn(&q->ahead, reserve, s);
 	}
