@@ -3,14 +3,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 
 import pytest
 
-from harness import posix
 from harness.cluster import Peer, detach, mounted
-from harness.env import BENCHFS, ROOT
-from harness.procs import become_subreaper, errno_of, eventually, run
+from harness.env import ROOT
+from harness.procs import become_subreaper, errno_of, run
 
 pytestmark = pytest.mark.core
 

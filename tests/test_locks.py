@@ -1,11 +1,9 @@
 """fcntl, flock and OFD locks, on one mount and between mounts."""
 import fcntl
-import os
 import signal
 
 import pytest
 
-from harness import posix
 from harness.procs import errno_of
 
 pytestmark = pytest.mark.core

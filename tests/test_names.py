@@ -2,12 +2,11 @@
 import os
 import socket
 import stat
-import subprocess
 
 import pytest
 
 from harness import posix
-from harness.env import ROOT, need_root, patience, size
+from harness.env import need_root, size
 from harness.procs import errno_of, run
 
 pytestmark = pytest.mark.core
