@@ -615,7 +615,8 @@ static void test_killed(const void *tls)
 		g_assert_cmpuint(v.counts[i], <=, 1);
 	g_test_message("%u calls done, %u failed, the longest took %d ms, %u retries", v.ok, v.failed, (int)v.longest_ms, (unsigned)f.nodes[0].rpc->stats.retries);
 	g_assert_cmpuint(v.failed, >, 0);
-	g_assert_cmpint(v.longest_ms, <, 2500);
+	/* The deadline, and what UCX may take to let go of the buffers. */
+	g_assert_cmpint(v.longest_ms, <, 1500 + 2500);
 	fixture_deinit(&f);
 	munmap(v.counts, CALLS_MAX);
 	unlink(v.counts_path);
