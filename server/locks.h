@@ -3,8 +3,10 @@
 #include "server/internal.h"
 #include "server/lockset.h"
 
-/* All waits of a home at once: each keeps a coroutine and its stack. */
-#define LOCK_WAITERS_MAX 256u
+/* All waits of a home at once: each keeps a coroutine and its stack. A job may
+ * well have a process on each of many cores wait for one file; and the search
+ * for deadlocks goes as deep as there are waiters. */
+#define LOCK_WAITERS_MAX 1024u
 /* Ranges held at once. */
 #define LOCKS_MAX (UINT64_C(1) << 20)
 

@@ -379,16 +379,37 @@ static void test_bounded(Fixture *f, gconstpointer data)
 {
 	g_autofree Ask *asks = g_new0(Ask, LOCK_WAITERS_MAX + 1);
 
-	set_now(f, 9, range(1000, 0, END, F_WRLCK), false);
+	set_now(f, 9, range(1000000, 0, END, F_WRLCK), false);
 	for (uint64_t i = 0; i <= LOCK_WAITERS_MAX; i++) {
 		asks[i] = (Ask) { .ino = 9, .want = range(i, 0, 9, F_RDLCK), .wait_id = i };
 		start(f, &asks[i]);
 	}
 	g_assert_true(asks[LOCK_WAITERS_MAX].done);
 	g_assert_cmpint(asks[LOCK_WAITERS_MAX].r, ==, -ENOLCK);
-	set_now(f, 9, range(1000, 0, END, F_UNLCK), false);
+	set_now(f, 9, range(1000000, 0, END, F_UNLCK), false);
 	settle(f);
 	g_assert_cmpuint(locks_count(&f->s), ==, LOCK_WAITERS_MAX);
+}
+
+/* Everyone has a byte and waits for the next one's; the last closes the ring. */
+static void test_long_ring(Fixture *f, gconstpointer data)
+{
+	const uint64_t n = LOCK_WAITERS_MAX;
+	g_autofree Ask *asks = g_new0(Ask, n);
+
+	for (uint64_t i = 0; i < n; i++)
+		set_now(f, 9, range(i, i, i, F_WRLCK), false);
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t next = (i + 1) % n;
+
+		asks[i] = (Ask) { .ino = 9, .want = range(i, next, next, F_WRLCK), .wait_id = i };
+		start(f, &asks[i]);
+		g_assert_cmpint(asks[i].done, ==, i == n - 1);
+	}
+	g_assert_cmpint(asks[n - 1].r, ==, -EDEADLK);
+	locks_end_session(f->t, 1);
+	settle(f);
+	g_assert_cmpuint(locks_waiting(f->t), ==, 0);
 }
 
 static void coroutine_fn stop_co(void *arg)
@@ -423,6 +444,7 @@ int main(int argc, char **argv)
 	ADD("flock-upgrade", test_flock_upgrade);
 	ADD("session-end", test_session_end);
 	ADD("bounded", test_bounded);
+	ADD("long-ring", test_long_ring);
 	ADD("stop", test_stop);
 	return g_test_run();
 }
