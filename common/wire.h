@@ -31,7 +31,8 @@
 #define WIRE_SYMLINK_MAX 4095u
 
 enum { WIRE_IDEMPOTENT = 1 << 0, /* may be done twice: not remembered */
-       WIRE_WAITS = 1 << 1,      /* may wait long: ends with the connection, not a deadline */
+       WIRE_WAITS = 1 << 1,      /* may take as long as a disk or a lock does: ends when
+                                    the peer stays away, not at a deadline */
        WIRE_TO_MOUNT = 1 << 2 }; /* served by the mount, called by a home */
 
 /* ---- shared pieces ---- */
@@ -295,7 +296,7 @@ typedef struct WirePeerInfoRep {
 	OP(STATFS, statfs, WireNone, WireStatfsRep, WIRE_IDEMPOTENT) \
 	OP(LOOKUP, lookup, WireNameReq, WireEntryRep, WIRE_IDEMPOTENT) \
 	OP(GETATTR, getattr, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
-	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, 0) \
+	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS) \
 	OP(CREATE, create, WireCreateReq, WireEntryRep, 0) \
 	OP(UNLINK, unlink, WireNameReq, WireNone, 0) \
 	OP(RENAME, rename, WireRenameReq, WireNone, 0) \
@@ -307,21 +308,21 @@ typedef struct WirePeerInfoRep {
 	OP(SETXATTR, setxattr, WireXattrReq, WireNone, 0) \
 	OP(REMOVEXATTR, removexattr, WireXattrReq, WireNone, 0) \
 	OP(LAYOUT, layout, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT) \
-	OP(READ, read, WireReadReq, WireReadRep, WIRE_IDEMPOTENT) \
-	OP(WRITE, write, WireWriteReq, WireWriteRep, 0) \
-	OP(COMMIT, commit, WireCommitReq, WireAttrRep, 0) \
-	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, 0) \
-	OP(SEEK, seek, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT) \
-	OP(FSYNC, fsync, WireFsyncReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(READ, read, WireReadReq, WireReadRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(WRITE, write, WireWriteReq, WireWriteRep, WIRE_WAITS) \
+	OP(COMMIT, commit, WireCommitReq, WireAttrRep, WIRE_WAITS) \
+	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, WIRE_WAITS) \
+	OP(SEEK, seek, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(FSYNC, fsync, WireFsyncReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(DIR_PREPARE, dir_prepare, WireDirPrepareReq, WireAttrRep, 0) \
 	OP(DIR_FINISH, dir_finish, WireDirFinishReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(OBJ_READ, obj_read, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_WRITE, obj_write, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_TRUNCATE, obj_truncate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_FALLOCATE, obj_fallocate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_SEEK, obj_seek, WireObjReq, WireObjRep, WIRE_IDEMPOTENT) \
-	OP(OBJ_FSYNC, obj_fsync, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(OBJ_REMOVE, obj_remove, WireObjReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(OBJ_READ, obj_read, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(OBJ_WRITE, obj_write, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(OBJ_TRUNCATE, obj_truncate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(OBJ_FALLOCATE, obj_fallocate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(OBJ_SEEK, obj_seek, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(OBJ_FSYNC, obj_fsync, WireObjReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(OBJ_REMOVE, obj_remove, WireObjReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(LOCK_GET, lock_get, WireLockReq, WireLockRep, WIRE_IDEMPOTENT) \
 	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS) \
 	OP(LOCK_CANCEL, lock_cancel, WireLockReq, WireNone, WIRE_IDEMPOTENT) \

@@ -1,13 +1,6 @@
 #include "server/targets.h"
 
-#include <errno.h>
-
 #define PARALLEL 64u
-/* Syncing or freeing gigabytes takes longer than a call may. A peer that is
- * merely slow answers a ping and is asked again, for so long; a dead one costs
- * the usual deadline. */
-#define PATIENCE_US (G_USEC_PER_SEC * INT64_C(60))
-#define QUICK_US (G_USEC_PER_SEC / 2)
 
 typedef struct Batch {
 	Server *s;
@@ -16,32 +9,11 @@ typedef struct Batch {
 	size_t n, next;
 } Batch;
 
-static bool coroutine_fn is_slow(Server *s, uint16_t target, int64_t asked_us)
-{
-	WireNone req = { 0 };
-	RpcCall ping = { .req = &req, .req_len = sizeof(req) };
-
-	/* An error that came at once is the disk's. */
-	if (g_get_monotonic_time() - asked_us < QUICK_US)
-		return false;
-	return rpc_co_call(s->rpc, target, WIRE_PING, &ping) >= 0;
-}
-
 static void coroutine_fn call_one(Server *s, WireOp op, TargetCall *c)
 {
-	int64_t started_us = g_get_monotonic_time();
+	RpcCall call = { .req = &c->req, .req_len = sizeof(c->req), .rep = &c->rep };
 
-	for (;;) {
-		WireObjRep rep = { 0 };
-		RpcCall call = { .req = &c->req, .req_len = sizeof(c->req), .rep = &rep };
-		int64_t asked_us = g_get_monotonic_time();
-
-		c->r = rpc_co_call(s->rpc, c->target, op, &call);
-		c->rep = rep;
-		if (c->r != -EIO || s->stopping || asked_us - started_us > PATIENCE_US ||
-		    !is_slow(s, c->target, asked_us))
-			return;
-	}
+	c->r = rpc_co_call(s->rpc, c->target, op, &call);
 }
 
 /* One of the workers of a batch: takes calls until none is left. */

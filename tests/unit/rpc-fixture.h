@@ -71,10 +71,13 @@ static inline int coroutine_fn serve_obj_read(void *ctx, RpcReq *r)
 	return (int)q->len;
 }
 
+/* mode: milliseconds the disk takes. */
 static inline int coroutine_fn serve_obj_write(void *ctx, RpcReq *r)
 {
 	const WireObjReq *q = r->req;
 
+	if (q->mode)
+		reactor_co_sleep(((Node *)ctx)->reactor, q->mode * MS);
 	g_assert((r->in == NULL) == (r->in_len == 0));
 	if (r->in_len != q->len || !pattern_ok(r->in, q->off, r->in_len))
 		return -EIO;
