@@ -119,6 +119,7 @@ static void call_send(RpcPending *p)
 			p->acks = 0; /* of replies that this one has never given */
 	}
 	p->conn = rpc_conn_ref(p->link->conn);
+	p->conn->calls++;
 	p->serial = p->conn->serial;
 	call_fill_header(p);
 	r = ucx_ep_send(p->conn->ep, RPC_MSG_REQUEST, p->header, sizeof(RpcMsg) + call->req_len, call->in, call->in_len, &p->send_op);
@@ -254,6 +255,7 @@ static bool call_finish(RpcPending *p)
 		rpc_conn_dead(conn, g_strerror(-p->fetched));
 	if (done && !(p->info->flags & WIRE_IDEMPOTENT) && p->link->serial == conn->serial)
 		g_array_append_val(p->link->acks, p->seq);
+	conn->calls--;
 	rpc_conn_unref(conn);
 	p->replied = false;
 	return done;

@@ -268,6 +268,8 @@ static void pulse_fire(ReactorTimer *t)
 			rpc_conn_dead(conn, "no sign of life for 4 s");
 		else if (conn->up && !conn_say(conn, BYTE_ALIVE))
 			rpc_conn_dead(conn, g_strerror(errno));
+		else if (conn->up && !rpc_ping_check(conn, now))
+			rpc_conn_dead(conn, "UCX carries no messages: does a firewall close its ports?");
 	}
 	rpc_pulse_start(rpc);
 }
@@ -332,6 +334,7 @@ static RpcConn *conn_new(Rpc *rpc, const Handshake *h, RpcPeer *peer, const Hell
 		.timer.fire = conn_timer_fire,
 		.generation = ucx_generation(rpc->ucx),
 		.heard_ns = reactor_now_ns(rpc->reactor),
+		.ucx_heard_ns = reactor_now_ns(rpc->reactor),
 	};
 	conn->link = peer ? &peer->link : &conn->session->link;
 	g_hash_table_insert(rpc->conns, &conn->token, conn);

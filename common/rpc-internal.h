@@ -9,6 +9,7 @@
  *	rpc-session.c  processes that call us, and what we remember for them
  *	rpc-call.c     calls to others
  *	rpc-serve.c    calls from others
+ *	rpc-ping.c     does UCX still carry messages?
  *
  * A connection is a TCP connection, over which both sides have proved who they
  * are and which lives as long as both do, plus a UCX endpoint, over which all
@@ -81,7 +82,10 @@ struct RpcConn {
 	RpcLink *link;       /* the peer's when connector, else the session's */
 	RpcPeer *peer;       /* connector: to whom */
 	UcxEp *ep;
-	int64_t heard_ns;
+	int64_t heard_ns;     /* over TCP */
+	int64_t ucx_heard_ns; /* over UCX; or since when nobody waits for that */
+	uint32_t calls;       /* ours under way over it */
+	bool pinging, ponging;
 	UringOp read_op;
 	uint8_t read_buf[64];
 	uint32_t busy;       /* see rpc_ucx_begin() */
@@ -244,6 +248,12 @@ void rpc_conns_fail_all(Rpc *rpc, const char *why);
 void rpc_conns_say_bye(Rpc *rpc);
 void rpc_pulse_start(Rpc *rpc);
 
+/* ---- rpc-ping.c ---- */
+/* Each second: makes sure that UCX carries messages while calls wait for some.
+ * False: it does not. */
+bool rpc_ping_check(RpcConn *conn, int64_t now_ns);
+void rpc_ping_received(RpcConn *conn, const RpcMsg *m);
+
 /* ---- rpc-session.c ---- */
 /* The session of a process; made when it is new. A reference. Ends sessions of
  * processes that it replaces. */
@@ -278,6 +288,8 @@ void rpc_link_wake(RpcLink *link);
 bool rpc_call_reply(RpcConn *conn, const RpcMsg *m, const UcxMsg *msg);
 
 /* ---- rpc-serve.c ---- */
+/* Sends and waits until UCX has let go; a failure ends the connection. */
+void coroutine_fn rpc_conn_co_send(RpcConn *conn, uint16_t id, const void *header, size_t header_len, const void *data, size_t len);
 bool rpc_serve_request(RpcConn *conn, const RpcMsg *m, const UcxMsg *msg);
 /* UcxRecv: finds the connection, tells requests and replies apart. */
 bool rpc_receive(void *arg, const UcxMsg *msg);

@@ -10,7 +10,8 @@
 
 #include "common/wire.h"
 
-enum { RPC_MSG_REQUEST = 0, RPC_MSG_REPLY = 1, RPC_MSG_IDS };
+/* A ping (seq 0) is answered by another (seq 1). */
+enum { RPC_MSG_REQUEST = 0, RPC_MSG_REPLY = 1, RPC_MSG_PING = 2, RPC_MSG_IDS };
 
 #define RPC_MSG_ACKS 4
 

@@ -49,6 +49,19 @@ static int coroutine_fn ucx_wait_co_finish(RpcConn *conn, UcxWait *w, int starte
 	return w->res;
 }
 
+void coroutine_fn rpc_conn_co_send(RpcConn *conn, uint16_t id, const void *header, size_t header_len, const void *data, size_t len)
+{
+	UcxWait w = { .op.done = ucx_wait_done, .co = co_self() };
+	int r;
+
+	if (conn->failed)
+		return;
+	r = ucx_ep_send(conn->ep, id, header, header_len, data, len, &w.op);
+	r = ucx_wait_co_finish(conn, &w, r);
+	if (r < 0)
+		rpc_conn_dead(conn, g_strerror(-r));
+}
+
 /* ---- arriving ---- */
 
 static Incoming *incoming_new(RpcConn *conn, const RpcMsg *m, const UcxMsg *msg)
@@ -173,11 +186,7 @@ static void coroutine_fn incoming_co_reply(Incoming *q, const RpcMemo *m)
 		uint8_t rep[WIRE_REP_MAX];
 	} header;
 	uint32_t rep_len = m->status < 0 ? 0 : wire_op_info(m->op)->rep_size;
-	UcxWait w = { .op.done = ucx_wait_done, .co = co_self() };
-	int r;
 
-	if (q->conn->failed)
-		return;
 	header.msg = (RpcMsg) {
 		.token = q->conn->peer_token,
 		.seq = m->seq,
@@ -187,10 +196,7 @@ static void coroutine_fn incoming_co_reply(Incoming *q, const RpcMemo *m)
 		.status = m->status,
 	};
 	memcpy(header.rep, m->rep, rep_len);
-	r = ucx_ep_send(q->conn->ep, RPC_MSG_REPLY, &header, sizeof(header.msg) + rep_len, m->out, m->out_len, &w.op);
-	r = ucx_wait_co_finish(q->conn, &w, r);
-	if (r < 0)
-		rpc_conn_dead(q->conn, g_strerror(-r));
+	rpc_conn_co_send(q->conn, RPC_MSG_REPLY, &header, sizeof(header.msg) + rep_len, m->out, m->out_len);
 }
 
 static void coroutine_fn incoming_co_main(void *arg)
@@ -245,5 +251,14 @@ bool rpc_receive(void *arg, const UcxMsg *msg)
 		rpc->stats.unauthenticated++;
 		return false;
 	}
-	return msg->id == RPC_MSG_REQUEST ? rpc_serve_request(conn, &m, msg) : rpc_call_reply(conn, &m, msg);
+	conn->ucx_heard_ns = reactor_now_ns(rpc->reactor);
+	switch (msg->id) {
+	case RPC_MSG_REQUEST:
+		return rpc_serve_request(conn, &m, msg);
+	case RPC_MSG_REPLY:
+		return rpc_call_reply(conn, &m, msg);
+	default:
+		rpc_ping_received(conn, &m);
+		return false;
+	}
 }

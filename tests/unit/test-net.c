@@ -370,11 +370,11 @@ static void coroutine_fn stranger_co(void *arg)
 	memset(&msg, 0, sizeof(msg));
 	msg.m = (RpcMsg) { .seq = 1, .op = WIRE_CREATE, .body_len = sizeof(WireCreateReq) };
 	for (uint32_t i = 0; i < 60; i++) {
-		size_t header_len = i % 3 == 0 ? sizeof(RpcMsg) - 1 : sizeof(RpcMsg) + sizeof(WireCreateReq);
+		size_t header_len = i % 7 == 0 ? sizeof(RpcMsg) - 1 : sizeof(RpcMsg) + sizeof(WireCreateReq);
 
 		msg.m.token = rpc_random();
 		ops[i].done = stranger_done;
-		ucx_ep_send(s->ep, i % 2, &msg, header_len, big, i % 5 == 0 ? 1 << 20 : i, &ops[i]);
+		ucx_ep_send(s->ep, i % RPC_MSG_IDS, &msg, header_len, big, i % 5 == 0 ? 1 << 20 : i, &ops[i]);
 		reactor_co_sleep(f->reactor, 2 * MS);
 	}
 	reactor_co_sleep(f->reactor, 100 * MS);
@@ -392,7 +392,7 @@ static void test_stranger(void)
 {
 	Fixture f;
 	Stranger s = { .f = &f };
-	UcxOptions o = { .tls = "tcp,self", .devices = "lo", .ids = 2, .header_max = 1000, .recv = stranger_recv, .arg = &s };
+	UcxOptions o = { .tls = "tcp,self", .devices = "lo", .ids = RPC_MSG_IDS, .header_max = 1000, .recv = stranger_recv, .arg = &s };
 
 	fixture_init(&f, NULL, 2);
 	o.reactor = f.reactor;

@@ -472,6 +472,26 @@ static void test_down(void)
 	fixture_deinit(&f);
 }
 
+/* A disk may take its time: as long as its peer lives, no data is refused. */
+static void coroutine_fn slow_disk_co(void *arg)
+{
+	Fixture *f = arg;
+	WireObjReq q = { .mode = 2000 };
+	RpcCall call = { .req = &q, .req_len = sizeof(q) };
+
+	g_assert_cmpint(f->nodes[0].rpc->deadline_ns, <, 2000 * MS);
+	g_assert_cmpint(rpc_co_call(f->nodes[0].rpc, 1, WIRE_OBJ_WRITE, &call), ==, 0);
+}
+
+static void test_slow_disk(void)
+{
+	Fixture f;
+
+	fixture_init(&f, NULL, 2);
+	fixture_run(&f, slow_disk_co);
+	fixture_deinit(&f);
+}
+
 static void coroutine_fn lock_co(void *arg)
 {
 	Slow *s = arg;
@@ -523,6 +543,64 @@ static void test_waits(void)
 	fixture_deinit(&f);
 }
 
+/* UCX loses everything while TCP goes on: what a firewall can do. */
+static void coroutine_fn deaf_co(void *arg)
+{
+	Fixture *f = arg;
+	Slow s = { .f = f };
+	CoGroup g = { .sched = reactor_sched(f->reactor) };
+	GHashTableIter it;
+	void *conn;
+
+	g_assert_cmpint(co_create(&f->nodes[0], 1, 0, NULL), ==, 0);
+	g_hash_table_iter_init(&it, f->nodes[1].rpc->conns);
+	g_assert_true(g_hash_table_iter_next(&it, NULL, &conn));
+	g_hash_table_iter_steal(&it); /* its token is not known any more */
+	co_group_spawn(&g, lock_co, &s);
+	reactor_co_sleep(f->reactor, 500 * MS);
+	f->nodes[1].let_go = true;
+	g_assert_false(s.done);
+	co_group_wait(&g); /* it has come over another connection */
+	g_assert_cmpint(s.result, ==, 0);
+	g_assert_cmpuint(f->nodes[0].rpc->stats.lost, ==, 1);
+	g_assert_cmpuint(f->nodes[0].rpc->stats.connects, ==, 2);
+}
+
+static void test_deaf(void)
+{
+	Fixture f;
+
+	fixture_init(&f, NULL, 2);
+	fixture_run(&f, deaf_co);
+	fixture_deinit(&f);
+}
+
+/* ... and a handler that takes long is no reason. */
+static void coroutine_fn patient_co(void *arg)
+{
+	Fixture *f = arg;
+	Slow s = { .f = f };
+	CoGroup g = { .sched = reactor_sched(f->reactor) };
+
+	co_group_spawn(&g, lock_co, &s);
+	reactor_co_sleep(f->reactor, 6000 * MS);
+	g_assert_false(s.done);
+	f->nodes[1].let_go = true;
+	co_queue_wake_all(&f->nodes[1].locks);
+	co_group_wait(&g);
+	g_assert_cmpint(s.result, ==, 0);
+	g_assert_cmpuint(f->nodes[0].rpc->stats.lost, ==, 0);
+}
+
+static void test_patient(void)
+{
+	Fixture f;
+
+	fixture_init(&f, NULL, 2);
+	fixture_run(&f, patient_co);
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -546,7 +624,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/rpc/call-back", test_call_back);
 	g_test_add_func("/rpc/away", test_away);
 	g_test_add_func("/rpc/deadline", test_deadline);
+	g_test_add_func("/rpc/slow-disk", test_slow_disk);
 	g_test_add_func("/rpc/down", test_down);
 	g_test_add_func("/rpc/waits", test_waits);
+	g_test_add_func("/rpc/deaf", test_deaf);
+	g_test_add_func("/rpc/patient", test_patient);
 	return g_test_run();
 }
