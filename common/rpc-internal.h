@@ -10,6 +10,7 @@
  *	rpc-call.c     calls to others
  *	rpc-serve.c    calls from others
  *	rpc-ping.c     does UCX still carry messages?
+ *	rpc-worker.c   what UCX holds of ours, and starting it over
  *
  * A connection is a TCP connection, over which both sides have proved who they
  * are and which lives as long as both do, plus a UCX endpoint, over which all
@@ -202,15 +203,17 @@ int coroutine_fn rpc_co_handle(Rpc *rpc, RpcReq *r);
 uint64_t rpc_random(void);
 /* A coroutine that rpc_co_stop() waits for. */
 void rpc_spawn(Rpc *rpc, CoClass class, CoFn *fn, void *arg);
+/* Wakes rpc_co_stop() when nothing is under way any more. */
+void rpc_check_idle(Rpc *rpc);
+/* Counts reads of objects under way, here and elsewhere. */
+void rpc_obj_reads_add(Rpc *rpc, WireOp op, int n);
+
+/* ---- rpc-worker.c ---- */
 /* Something of a connection that UCX holds: an endpoint, or memory of ours. */
 void rpc_ucx_begin(RpcConn *conn);
 void rpc_ucx_end(RpcConn *conn);
 /* The worker may be damaged: ends all connections and starts over. */
 void rpc_ucx_dirty(Rpc *rpc);
-/* Wakes rpc_co_stop() when nothing is under way any more. */
-void rpc_check_idle(Rpc *rpc);
-/* Counts reads of objects under way, here and elsewhere. */
-void rpc_obj_reads_add(Rpc *rpc, WireOp op, int n);
 
 /* ---- rpc-counters.c ---- */
 void rpc_add_counters(Rpc *rpc);

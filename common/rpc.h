@@ -10,6 +10,9 @@
  * operations that are not WIRE_IDEMPOTENT; where the server's process changed
  * meanwhile (its incarnation differs) such a call ends with -EIO instead.
  *
+ * A peer that has been away for as long as a call may take is down: calls to it
+ * fail at once until it is back, for which we keep trying.
+ *
  * Errors of the transport: -EIO when the peer could not be reached before the
  * deadline, -EPROTO when it answered nonsense. Everything else is the
  * handler's.
@@ -36,7 +39,8 @@ typedef struct RpcOptions {
 	uint8_t cluster_id[16];
 	const uint8_t *secret;    /* not kept */
 	size_t secret_len;
-	const char *ucx_tls;      /* UCX_TLS; NULL: UCX's default (or its environment) */
+	const char *ucx_tls;      /* UCX_TLS; NULL: UCX's default (or its environment), without
+	                             shared memory, which must be named to be used */
 	const char *ucx_devices;  /* UCX_NET_DEVICES; NULL: those of the listening address */
 	int64_t deadline_ns;      /* of a call; 0: 10 s */
 	int64_t session_ns;       /* a session whose peer is away this long ends; 0: 15 s */
@@ -47,7 +51,9 @@ typedef struct RpcOptions {
 Rpc *rpc_new(const RpcOptions *opts, GError **error);
 /* Accepts connections from now on; every handler must be registered. */
 void rpc_start(Rpc *rpc);
-/* Ends connections and waits for what is under way. From a coroutine. */
+/* Says good-bye to all peers, so that our session ends there at once; ends all
+ * sessions here, whose handlers must then return; waits for what is under way.
+ * From a coroutine. */
 void coroutine_fn rpc_co_stop(Rpc *rpc);
 void rpc_free(Rpc *rpc);
 
@@ -81,7 +87,8 @@ void rpc_serve(Rpc *rpc, WireOp op, RpcHandler *handler, void *ctx);
  * away for session_ns, or its process was replaced by a new one. Any number. */
 typedef void RpcSessionEnded(void *ctx, uint64_t session);
 void rpc_on_session_ended(Rpc *rpc, RpcSessionEnded *fn, void *ctx);
-/* The sessions connected now, my own first; returns how many were written. */
+/* The sessions that may call us and have not ended, my own first (some may be
+ * away for the moment); returns how many were written. */
 uint32_t rpc_sessions(Rpc *rpc, uint64_t *ret_sessions, uint32_t max);
 
 /* ---- calling ---- */
@@ -98,8 +105,9 @@ typedef struct RpcCall {
 	int64_t timeout_ns; /* 0: the default */
 } RpcCall;
 int coroutine_fn rpc_co_call(Rpc *rpc, uint16_t peer, WireOp op, RpcCall *call);
-/* To the process behind a session, over whatever connection it has with us;
- * -ENOTCONN when there is none. My own session is served locally. */
+/* To the process behind a session, over the connection it has opened to us; one
+ * that is away is waited for. -ENOTCONN when there is no such session or it has
+ * ended meanwhile. My own session is served locally. */
 int coroutine_fn rpc_co_call_session(Rpc *rpc, uint64_t session, WireOp op, RpcCall *call);
 
 /* Waits until a handshake with peer succeeded. -ETIMEDOUT; -EACCES: the peer
