@@ -38,10 +38,15 @@ static void peer_timer_fire(ReactorTimer *t)
 static void coroutine_fn peer_co_pause(RpcPeer *peer)
 {
 	Rpc *rpc = peer->rpc;
+	int64_t now = reactor_now_ns(rpc->reactor);
+	int64_t until = now + peer->backoff_ns, down = peer->link.away_ns + rpc->deadline_ns;
 
 	if (peer->backoff_ns == 0 || rpc->stopping)
 		return;
-	reactor_timer_arm(rpc->reactor, &peer->timer, reactor_now_ns(rpc->reactor) + peer->backoff_ns);
+	/* One attempt decides in time whether it is down. */
+	if (down > now && down < until)
+		until = down;
+	reactor_timer_arm(rpc->reactor, &peer->timer, until);
 	peer->paused = co_self();
 	while (peer->paused)
 		co_yield();

@@ -406,7 +406,7 @@ static void coroutine_fn deadline_co(void *arg)
 
 	g_assert_cmpint(rpc_co_call(n->rpc, 1, WIRE_CREATE, &call), ==, -EIO);
 	g_assert_cmpint(g_get_monotonic_time() - start, <, 600000);
-	g_assert_cmpint(g_get_monotonic_time() - start, >=, 200000);
+	g_assert_cmpint(g_get_monotonic_time() - start, >=, 190000); /* the reactor's clock stands still while it works */
 	/* The connection is none the worse. */
 	g_assert_cmpint(co_create(n, 1, 0, NULL), ==, 0);
 	g_assert_cmpuint(n->rpc->stats.lost, ==, 0);
