@@ -264,10 +264,13 @@ typedef struct WireLock {
 typedef struct WireLockReq {
 	uint64_t ino, owner;
 	WireLock lock;
-	uint32_t flock; /* 0: fcntl, 1: flock */
+	uint32_t kind; /* WIRE_LOCK_* */
 	uint32_t wait;
 	uint64_t wait_id; /* names a waiting request, for LOCK_CANCEL */
 } WireLockReq;
+/* Locks of different kinds don't meet. APPEND is a mount's, for the time of one
+ * write to the end of a file. */
+typedef enum WireLockKind { WIRE_LOCK_FCNTL, WIRE_LOCK_FLOCK, WIRE_LOCK_APPEND, WIRE_LOCK_KINDS } WireLockKind;
 typedef struct WireLockRep { WireLock lock; } WireLockRep;
 
 /* ---- peers ---- */

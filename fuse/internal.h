@@ -160,5 +160,8 @@ void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
 void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);
 void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op);
+/* Sets or drops a lock for the current request, whose signals end the waiting
+ * with -EINTR; -EAGAIN when another has it and !wait. */
+int coroutine_fn ops_co_lock(Mount *m, const WireLockReq *lock, bool wait);
 /* Gives up all of an owner's locks on an inode. */
-int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, bool flock);
+int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, WireLockKind kind);

@@ -35,18 +35,26 @@ static bool write_kills_suidgid(void)
 
 /*
  * The kernel appends at the size it knows, which another mount may have left
- * behind: ask. Pages that it kept at its own offset go with the new mtime.
- * Two mounts that append in the very same moment can still choose the same
- * place.
+ * behind: ask, and let no other mount append before this one has. Pages that
+ * the kernel kept at its own offset go with the new mtime. Where data lands
+ * before its home knows, a lock is what keeps two from the same place; should
+ * the mount that has it stay away, it goes with its session.
  */
-static int coroutine_fn co_append_offset(Mount *m, fuse_ino_t ino, off_t *off)
+static ssize_t coroutine_fn co_append(Mount *m, fuse_ino_t ino, const char *buf, size_t size, uint32_t flags, WireAttr *ret_attr)
 {
-	WireAttr attr;
-	int r = mount_co_getattr(m, ino, &attr);
+	WireLockReq lock = {
+		.ino = ino, .owner = request_current()->in->unique, .kind = WIRE_LOCK_APPEND,
+		.lock = { .end = UINT64_MAX, .type = F_WRLCK },
+	};
+	ssize_t n = ops_co_lock(m, &lock, true);
 
-	if (r == 0)
-		*off = (off_t)attr.size;
-	return r;
+	if (n < 0)
+		return n;
+	n = mount_co_getattr(m, ino, ret_attr);
+	if (n == 0)
+		n = data_co_write(m, ino, buf, size, ret_attr->size, flags, ret_attr);
+	ops_co_unlock_all(m, ino, lock.owner, WIRE_LOCK_APPEND);
+	return n;
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
@@ -54,10 +62,10 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 	Mount *m = mount_of(req);
 	bool kill = write_kills_suidgid();
 	bool append = fi->flags & O_APPEND && !fi->writepage && !m->opts.alone;
+	uint32_t flags = kill ? WIRE_WRITE_KILL_SUIDGID : 0;
 	WireAttr attr;
-	int r = append ? co_append_offset(m, ino, &off) : 0;
-	ssize_t n = r < 0 ? r : data_co_write(m, ino, buf, size, (uint64_t)off,
-					      kill ? WIRE_WRITE_KILL_SUIDGID : 0, &attr);
+	ssize_t n = append ? co_append(m, ino, buf, size, flags, &attr) :
+			     data_co_write(m, ino, buf, size, (uint64_t)off, flags, &attr);
 
 	if (n < 0) {
 		ops_reply(req, (int)n);

@@ -17,6 +17,10 @@ static void fill_open(Mount *m, struct fuse_file_info *fi)
 	 * is then seen at the latest by who opens after they closed, mapped
 	 * pages included. */
 	fi->keep_cache = m->opts.alone;
+	/* Through its pages the kernel cuts a write in two where it starts within a
+	 * page, and another mount's could get between the halves. Who also reads
+	 * may want to map the file, which this would forbid. */
+	fi->direct_io = !m->opts.alone && fi->flags & O_APPEND && (fi->flags & O_ACCMODE) == O_WRONLY;
 }
 
 typedef struct OrphanClosed {
@@ -119,31 +123,31 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r = 0;
 
 	if (lock_owners_take(m->lock_owners, ino, fi->lock_owner))
-		r = ops_co_unlock_all(m, ino, fi->lock_owner, false);
+		r = ops_co_unlock_all(m, ino, fi->lock_owner, WIRE_LOCK_FCNTL);
 	ops_reply(req, r);
 }
 
 typedef struct Unlock {
 	Mount *m;
 	uint64_t ino, owner;
-	bool flock;
+	WireLockKind kind;
 } Unlock;
 
 static void coroutine_fn unlock_behind(void *arg)
 {
 	g_autofree Unlock *u = arg;
-	int r = ops_co_unlock_all(u->m, u->ino, u->owner, u->flock);
+	int r = ops_co_unlock_all(u->m, u->ino, u->owner, u->kind);
 
 	if (r < 0)
 		g_warning("locks of a closed file on inode %" G_GINT64_MODIFIER "x stay: %s",
 			  (guint64)u->ino, g_strerror(-r));
 }
 
-static void spawn_unlock(Mount *m, uint64_t ino, uint64_t owner, bool flock)
+static void spawn_unlock(Mount *m, uint64_t ino, uint64_t owner, WireLockKind kind)
 {
 	Unlock *u = g_new(Unlock, 1);
 
-	*u = (Unlock) { m, ino, owner, flock };
+	*u = (Unlock) { m, ino, owner, kind };
 	mount_spawn(m, unlock_behind, u);
 }
 
@@ -153,9 +157,9 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	uint64_t owner;
 
 	if (fi->flock_release)
-		spawn_unlock(m, ino, fi->lock_owner, true);
+		spawn_unlock(m, ino, fi->lock_owner, WIRE_LOCK_FLOCK);
 	while (lock_owners_take_by_handle(m->lock_owners, ino, fi->fh, &owner))
-		spawn_unlock(m, ino, owner, false);
+		spawn_unlock(m, ino, owner, WIRE_LOCK_FCNTL);
 	close_one(m, ino);
 	ops_reply(req, 0);
 }

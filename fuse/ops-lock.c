@@ -124,7 +124,7 @@ static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 	return r == -EINTR && !req->interrupted ? -EIO : r;
 }
 
-static int coroutine_fn co_set(Mount *m, WireLockReq *lock, bool wait)
+int coroutine_fn ops_co_lock(Mount *m, const WireLockReq *lock, bool wait)
 {
 	/* What needs no waiting needs no place among those who wait. */
 	int r = co_lock_call(m, lock, WIRE_LOCK_SET);
@@ -152,7 +152,7 @@ void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct 
 	/* Before the call, so that a close in the meantime releases it. */
 	if (lock->l_type != F_UNLCK)
 		lock_owners_add(m->lock_owners, ino, fi->lock_owner, fi->fh);
-	reply_lock(req, m, &set, co_set(m, &set, sleep));
+	reply_lock(req, m, &set, ops_co_lock(m, &set, sleep));
 }
 
 void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
@@ -160,7 +160,7 @@ void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
 	Mount *m = mount_of(req);
 	int kind = op & ~LOCK_NB;
 	WireLockReq set = {
-		.ino = ino, .owner = fi->lock_owner, .flock = 1,
+		.ino = ino, .owner = fi->lock_owner, .kind = WIRE_LOCK_FLOCK,
 		.lock = {
 			.end = UINT64_MAX,
 			.type = kind == LOCK_SH ? F_RDLCK : kind == LOCK_EX ? F_WRLCK : F_UNLCK,
@@ -168,13 +168,13 @@ void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
 		},
 	};
 
-	reply_lock(req, m, &set, co_set(m, &set, !(op & LOCK_NB)));
+	reply_lock(req, m, &set, ops_co_lock(m, &set, !(op & LOCK_NB)));
 }
 
-int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, bool flock)
+int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, WireLockKind kind)
 {
 	WireLockReq set = {
-		.ino = ino, .owner = owner, .flock = flock,
+		.ino = ino, .owner = owner, .kind = kind,
 		.lock = { .end = UINT64_MAX, .type = F_UNLCK },
 	};
 	int r = co_lock_call(m, &set, WIRE_LOCK_SET);

@@ -15,14 +15,15 @@
 
 typedef struct FileLocks {
 	uint64_t ino;
-	LockSet sets[2]; /* fcntl, flock */
+	LockSet sets[WIRE_LOCK_KINDS];
 	uint32_t waiters;
 } FileLocks;
 
 typedef struct LockWaiter {
 	FileLocks *file;
 	LockRange want;
-	bool flock, woken;
+	WireLockKind kind;
+	bool woken;
 	uint64_t wait_id;
 	int result;      /* 0: look again; -EINTR */
 	uint32_t visit;  /* see would_deadlock() */
@@ -60,8 +61,8 @@ LockTable *locks_new(Server *s)
 
 static void file_free(FileLocks *f)
 {
-	lockset_clear(&f->sets[0]);
-	lockset_clear(&f->sets[1]);
+	for (int kind = 0; kind < WIRE_LOCK_KINDS; kind++)
+		lockset_clear(&f->sets[kind]);
 	g_free(f);
 }
 
@@ -106,9 +107,18 @@ static FileLocks *get_file(LockTable *t, uint64_t ino)
 	return f;
 }
 
+static uint32_t held(const FileLocks *f)
+{
+	uint32_t n = 0;
+
+	for (int kind = 0; kind < WIRE_LOCK_KINDS; kind++)
+		n += f->sets[kind].n;
+	return n;
+}
+
 static bool is_unused(const FileLocks *f)
 {
-	return f->sets[0].n == 0 && f->sets[1].n == 0 && f->waiters == 0;
+	return held(f) == 0 && f->waiters == 0;
 }
 
 static void drop_if_unused(LockTable *t, FileLocks *f)
@@ -139,9 +149,9 @@ static void wake_file(LockTable *t, const FileLocks *f)
 	}
 }
 
-static void apply(LockTable *t, FileLocks *f, bool flock, const LockRange *range)
+static void apply(LockTable *t, FileLocks *f, WireLockKind kind, const LockRange *range)
 {
-	LockSet *set = &f->sets[flock];
+	LockSet *set = &f->sets[kind];
 	uint32_t before = set->n;
 
 	lockset_apply(set, range);
@@ -162,13 +172,13 @@ static bool would_deadlock(LockTable *t, const FileLocks *f, const LockRange *wa
 {
 	const LockRange *c;
 
-	for (uint32_t at = 0; (c = lockset_conflict(&f->sets[0], want, &at)); at++) {
+	for (uint32_t at = 0; (c = lockset_conflict(&f->sets[WIRE_LOCK_FCNTL], want, &at)); at++) {
 		if (lock_same_owner(c, me))
 			return true;
 		for (GList *l = t->waiting.head; l; l = l->next) {
 			LockWaiter *w = l->data;
 
-			if (w->flock || w->visit == t->visit || !lock_same_owner(&w->want, c))
+			if (w->kind != WIRE_LOCK_FCNTL || w->visit == t->visit || !lock_same_owner(&w->want, c))
 				continue;
 			w->visit = t->visit;
 			if (would_deadlock(t, w->file, &w->want, me))
@@ -231,11 +241,12 @@ void locks_end_session(LockTable *t, uint64_t session)
 	g_hash_table_iter_init(&it, t->files);
 	while (g_hash_table_iter_next(&it, NULL, &value)) {
 		FileLocks *f = value;
-		uint32_t before = f->sets[0].n + f->sets[1].n;
-		bool dropped = lockset_drop_session(&f->sets[0], session);
+		uint32_t before = held(f);
+		bool dropped = false;
 
-		dropped = lockset_drop_session(&f->sets[1], session) || dropped;
-		t->count -= before - (f->sets[0].n + f->sets[1].n);
+		for (int kind = 0; kind < WIRE_LOCK_KINDS; kind++)
+			dropped = lockset_drop_session(&f->sets[kind], session) || dropped;
+		t->count -= before - held(f);
 		if (dropped)
 			wake_file(t, f);
 		if (is_unused(f)) {
@@ -258,11 +269,11 @@ void coroutine_fn locks_co_stop(Server *s)
 
 /* ---- setting ---- */
 
-static bool is_blocked(const FileLocks *f, const LockRange *want, bool flock)
+static bool is_blocked(const FileLocks *f, const LockRange *want, WireLockKind kind)
 {
 	uint32_t at = 0;
 
-	return want->type != F_UNLCK && lockset_conflict(&f->sets[flock], want, &at);
+	return want->type != F_UNLCK && lockset_conflict(&f->sets[kind], want, &at);
 }
 
 /* As flock(2) in Linux: changing a lock's type gives it up first, so that two
@@ -272,15 +283,15 @@ static void give_up_flock(LockTable *t, FileLocks *f, const LockRange *want)
 	LockRange none = *want;
 
 	none.type = F_UNLCK;
-	apply(t, f, true, &none);
+	apply(t, f, WIRE_LOCK_FLOCK, &none);
 }
 
 static int coroutine_fn wait_turn(LockTable *t, LockWaiter *w)
 {
 	FileLocks *f = w->file;
 
-	while (is_blocked(f, &w->want, w->flock)) {
-		if (!w->flock && check_deadlock(t, f, &w->want)) {
+	while (is_blocked(f, &w->want, w->kind)) {
+		if (w->kind == WIRE_LOCK_FCNTL && check_deadlock(t, f, &w->want)) {
 			t->deadlocks++;
 			return -EDEADLK;
 		}
@@ -293,13 +304,13 @@ static int coroutine_fn wait_turn(LockTable *t, LockWaiter *w)
 	return 0;
 }
 
-static int coroutine_fn wait_for(LockTable *t, FileLocks *f, const LockRange *want, bool flock, uint64_t wait_id)
+static int coroutine_fn wait_for(LockTable *t, FileLocks *f, const LockRange *want, WireLockKind kind, uint64_t wait_id)
 {
 	if (t->stopping || take_mark(t, want->session, wait_id))
 		return -EINTR;
 	if (t->waiting.length >= LOCK_WAITERS_MAX)
 		return -ENOLCK;
-	LockWaiter w = { .file = f, .want = *want, .flock = flock, .woken = true, .wait_id = wait_id, .co = co_self() };
+	LockWaiter w = { .file = f, .want = *want, .kind = kind, .woken = true, .wait_id = wait_id, .co = co_self() };
 
 	w.link.data = &w;
 	g_queue_push_tail_link(&t->waiting, &w.link);
@@ -311,28 +322,28 @@ static int coroutine_fn wait_for(LockTable *t, FileLocks *f, const LockRange *wa
 	return r;
 }
 
-int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want, bool flock, bool wait, uint64_t wait_id)
+int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want, WireLockKind kind, bool wait, uint64_t wait_id)
 {
 	FileLocks *f = get_file(t, ino);
 	int r = 0;
 
-	if (flock && is_blocked(f, want, true))
+	if (kind == WIRE_LOCK_FLOCK && is_blocked(f, want, kind))
 		give_up_flock(t, f, want);
 	if (want->type != F_UNLCK && t->count >= LOCKS_MAX)
 		r = -ENOLCK;
-	else if (is_blocked(f, want, flock))
-		r = wait ? wait_for(t, f, want, flock, wait_id) : -EAGAIN;
+	else if (is_blocked(f, want, kind))
+		r = wait ? wait_for(t, f, want, kind, wait_id) : -EAGAIN;
 	if (r == 0)
-		apply(t, f, flock, want);
+		apply(t, f, kind, want);
 	drop_if_unused(t, f);
 	return r;
 }
 
-void locks_get(LockTable *t, uint64_t ino, const LockRange *want, bool flock, LockRange *ret)
+void locks_get(LockTable *t, uint64_t ino, const LockRange *want, WireLockKind kind, LockRange *ret)
 {
 	FileLocks *f = g_hash_table_lookup(t->files, &ino);
 	uint32_t at = 0;
-	const LockRange *c = f ? lockset_conflict(&f->sets[flock], want, &at) : NULL;
+	const LockRange *c = f ? lockset_conflict(&f->sets[kind], want, &at) : NULL;
 
 	*ret = c ? *c : *want;
 	if (!c)

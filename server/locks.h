@@ -12,11 +12,12 @@
 
 /* Sets, changes or (F_UNLCK) drops a lock. -EAGAIN when it is another's and
  * !wait; with wait: -EINTR when cancelled, -EDEADLK when it would wait for
- * itself (fcntl only), -ENOLCK when too many wait or are held. flock: the range
- * is all of the file, and what the owner had is given up before waiting. */
-int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want, bool flock, bool wait, uint64_t wait_id);
+ * itself (fcntl only), -ENOLCK when too many wait or are held. Of all kinds but
+ * fcntl's the range is all of the file; what an owner of flock's had is given up
+ * before waiting. */
+int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want, WireLockKind kind, bool wait, uint64_t wait_id);
 /* The first lock in the way of `want`, or F_UNLCK. */
-void locks_get(LockTable *t, uint64_t ino, const LockRange *want, bool flock, LockRange *ret);
+void locks_get(LockTable *t, uint64_t ino, const LockRange *want, WireLockKind kind, LockRange *ret);
 /* Ends a wait with -EINTR, also one that comes up to ten seconds later. */
 void locks_cancel(LockTable *t, uint64_t session, uint64_t wait_id);
 /* Drops a session's locks, ends its waits. */

@@ -10,7 +10,7 @@ static int decode(const RpcReq *r, LockRange *ret_range)
 
 	if (q->lock.type != F_RDLCK && q->lock.type != F_WRLCK && q->lock.type != F_UNLCK)
 		return -EINVAL;
-	if (q->flock > 1 || q->wait > 1 || q->lock.start > q->lock.end || q->lock.start > INT64_MAX)
+	if (q->kind >= WIRE_LOCK_KINDS || q->wait > 1 || q->lock.start > q->lock.end || q->lock.start > INT64_MAX)
 		return -EINVAL;
 	*ret_range = (LockRange) {
 		.session = r->session, .owner = q->owner, .pid = q->lock.pid, .type = q->lock.type,
@@ -18,7 +18,7 @@ static int decode(const RpcReq *r, LockRange *ret_range)
 		/* The kernel says "to the end" with the largest offset there is. */
 		.end = q->lock.end >= INT64_MAX ? UINT64_MAX : q->lock.end,
 	};
-	if (q->flock) {
+	if (q->kind != WIRE_LOCK_FCNTL) {
 		ret_range->start = 0;
 		ret_range->end = UINT64_MAX;
 	}
@@ -50,7 +50,7 @@ static int coroutine_fn lock_get(void *ctx, RpcReq *r)
 		ret = check_inode(s, q->ino);
 	if (ret < 0)
 		return ret;
-	locks_get(s->locks, q->ino, &want, q->flock, &found);
+	locks_get(s->locks, q->ino, &want, q->kind, &found);
 	rep->lock = (WireLock) { .start = found.start, .end = found.end, .type = found.type, .pid = found.pid };
 	return 0;
 }
@@ -64,7 +64,7 @@ static int coroutine_fn lock_set(void *ctx, RpcReq *r)
 
 	if (ret == 0 && want.type != F_UNLCK)
 		ret = check_inode(s, q->ino);
-	return ret < 0 ? ret : locks_co_set(s->locks, q->ino, &want, q->flock, q->wait, q->wait_id);
+	return ret < 0 ? ret : locks_co_set(s->locks, q->ino, &want, q->kind, q->wait, q->wait_id);
 }
 
 static int coroutine_fn lock_cancel(void *ctx, RpcReq *r)

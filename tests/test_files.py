@@ -129,6 +129,24 @@ def test_appenders_of_one_mount_lose_nothing(tree, actor):
     assert sorted(set(data)) == sorted(b"012")
 
 
+@pytest.mark.parametrize("size", [100, 6000, 90000])
+def test_appenders_of_all_mounts_lose_nothing(tree, actor, size):
+    paths = tree.all("f")
+    paths[0].touch()
+    crowd = [actor() for _ in range(3)]
+    for i, one in enumerate(crowd):
+        one(f"os.open({str(paths[i % len(paths)])!r}, os.O_WRONLY | os.O_APPEND)")
+    for i, one in enumerate(crowd):
+        one.start(f"[os.write(3, b'{i}' * {size}) for _ in range(40)] and None")
+    for one in crowd:
+        one.result()
+    for path in paths:
+        data = path.read_bytes()
+        records = [data[i:i + size] for i in range(0, len(data), size)]
+        assert all(len(set(record)) == 1 for record in records)
+        assert sorted(record[0] for record in records) == sorted(b"012" * 40)
+
+
 def test_exclusive_create_fails_where_the_name_exists(tree):
     tree.turn("f").touch()
     for path in tree.all("f"):

@@ -172,7 +172,8 @@ typedef struct Ask {
 	LockTable *t;
 	uint64_t ino, wait_id;
 	LockRange want;
-	bool flock, done;
+	WireLockKind kind;
+	bool done;
 	int r;
 	GString *order;
 } Ask;
@@ -181,7 +182,7 @@ static void coroutine_fn ask_co(void *arg)
 {
 	Ask *a = arg;
 
-	a->r = locks_co_set(a->t, a->ino, &a->want, a->flock, true, a->wait_id);
+	a->r = locks_co_set(a->t, a->ino, &a->want, a->kind, true, a->wait_id);
 	a->done = true;
 	if (a->order)
 		g_string_append_printf(a->order, "%" G_GUINT64_FORMAT " ", a->wait_id);
@@ -204,7 +205,7 @@ typedef struct Now {
 	Fixture *f;
 	uint64_t ino;
 	LockRange want;
-	bool flock;
+	WireLockKind kind;
 	int r;
 } Now;
 
@@ -212,12 +213,12 @@ static void coroutine_fn now_co(void *arg)
 {
 	Now *n = arg;
 
-	n->r = locks_co_set(n->f->t, n->ino, &n->want, n->flock, false, 0);
+	n->r = locks_co_set(n->f->t, n->ino, &n->want, n->kind, false, 0);
 }
 
-static int set_now(Fixture *f, uint64_t ino, LockRange want, bool flock)
+static int set_now(Fixture *f, uint64_t ino, LockRange want, WireLockKind kind)
 {
-	Now n = { .f = f, .ino = ino, .want = want, .flock = flock };
+	Now n = { .f = f, .ino = ino, .want = want, .kind = kind };
 
 	reactor_run_co(f->reactor, now_co, &n);
 	return n.r;
@@ -228,15 +229,15 @@ static void test_wait_in_order(Fixture *f, gconstpointer data)
 	g_autoptr(GString) order = g_string_new(NULL);
 	Ask asks[4];
 
-	g_assert_cmpint(set_now(f, 9, range(100, 0, END, F_WRLCK), false), ==, 0);
-	g_assert_cmpint(set_now(f, 9, range(101, 5, 5, F_RDLCK), false), ==, -EAGAIN);
+	g_assert_cmpint(set_now(f, 9, range(100, 0, END, F_WRLCK), WIRE_LOCK_FCNTL), ==, 0);
+	g_assert_cmpint(set_now(f, 9, range(101, 5, 5, F_RDLCK), WIRE_LOCK_FCNTL), ==, -EAGAIN);
 	for (uint64_t i = 0; i < 4; i++) {
 		asks[i] = (Ask) { .ino = 9, .want = range(i, 0, 9, F_RDLCK), .wait_id = i, .order = order };
 		start(f, &asks[i]);
 		g_assert_false(asks[i].done);
 	}
 	g_assert_cmpuint(locks_waiting(f->t), ==, 4);
-	g_assert_cmpint(set_now(f, 9, range(100, 0, END, F_RDLCK), false), ==, 0);
+	g_assert_cmpint(set_now(f, 9, range(100, 0, END, F_RDLCK), WIRE_LOCK_FCNTL), ==, 0);
 	settle(f);
 	g_assert_cmpstr(order->str, ==, "0 1 2 3 ");
 	g_assert_cmpint(asks[3].r, ==, 0);
@@ -247,15 +248,18 @@ static void test_get(Fixture *f, gconstpointer data)
 {
 	LockRange want = range(2, 0, END, F_WRLCK), found;
 
-	locks_get(f->t, 9, &want, false, &found);
+	locks_get(f->t, 9, &want, WIRE_LOCK_FCNTL, &found);
 	g_assert_cmpuint(found.type, ==, F_UNLCK);
-	set_now(f, 9, range(1, 10, 19, F_RDLCK), false);
-	locks_get(f->t, 9, &want, false, &found);
+	set_now(f, 9, range(1, 10, 19, F_RDLCK), WIRE_LOCK_FCNTL);
+	locks_get(f->t, 9, &want, WIRE_LOCK_FCNTL, &found);
 	g_assert_cmpuint(found.type, ==, F_RDLCK);
 	g_assert_cmpuint(found.start, ==, 10);
 	g_assert_cmpuint(found.end, ==, 19);
 	g_assert_cmpuint(found.pid, ==, 77);
-	locks_get(f->t, 9, &want, true, &found); /* flock and fcntl don't meet */
+	/* The kinds don't meet. */
+	locks_get(f->t, 9, &want, WIRE_LOCK_FLOCK, &found);
+	g_assert_cmpuint(found.type, ==, F_UNLCK);
+	locks_get(f->t, 9, &want, WIRE_LOCK_APPEND, &found);
 	g_assert_cmpuint(found.type, ==, F_UNLCK);
 }
 
@@ -265,7 +269,7 @@ static void test_cancel(Fixture *f, gconstpointer data)
 	Ask late = { .ino = 9, .want = range(3, 0, 9, F_WRLCK), .wait_id = 43 };
 	Ask again = late;
 
-	set_now(f, 9, range(1, 0, END, F_WRLCK), false);
+	set_now(f, 9, range(1, 0, END, F_WRLCK), WIRE_LOCK_FCNTL);
 	start(f, &a);
 	locks_cancel(f->t, 2, 42); /* another session's 42 */
 	settle(f);
@@ -280,7 +284,7 @@ static void test_cancel(Fixture *f, gconstpointer data)
 	g_assert_cmpint(late.r, ==, -EINTR);
 	start(f, &again);
 	g_assert_false(again.done);
-	set_now(f, 9, range(1, 0, END, F_UNLCK), false);
+	set_now(f, 9, range(1, 0, END, F_UNLCK), WIRE_LOCK_FCNTL);
 	settle(f);
 	g_assert_cmpint(again.r, ==, 0);
 	g_assert_cmpuint(locks_count(&f->s), ==, 1);
@@ -292,19 +296,19 @@ static void test_deadlock(Fixture *f, gconstpointer data)
 	Ask b = { .ino = 9, .want = range(2, 20, 29, F_WRLCK), .wait_id = 2 };
 	Ask c = { .ino = 8, .want = range(3, 0, 9, F_WRLCK), .wait_id = 3 };
 
-	set_now(f, 8, range(1, 0, 9, F_WRLCK), false);
-	set_now(f, 9, range(2, 10, 19, F_WRLCK), false);
-	set_now(f, 9, range(3, 20, 29, F_WRLCK), false);
+	set_now(f, 8, range(1, 0, 9, F_WRLCK), WIRE_LOCK_FCNTL);
+	set_now(f, 9, range(2, 10, 19, F_WRLCK), WIRE_LOCK_FCNTL);
+	set_now(f, 9, range(3, 20, 29, F_WRLCK), WIRE_LOCK_FCNTL);
 	start(f, &a);
 	start(f, &b);
 	g_assert_false(a.done || b.done);
 	start(f, &c); /* 3 waits for 1, for 2, for 3 */
 	g_assert_true(c.done);
 	g_assert_cmpint(c.r, ==, -EDEADLK);
-	set_now(f, 9, range(3, 0, END, F_UNLCK), false);
+	set_now(f, 9, range(3, 0, END, F_UNLCK), WIRE_LOCK_FCNTL);
 	settle(f);
 	g_assert_cmpint(b.r, ==, 0);
-	set_now(f, 9, range(2, 0, END, F_UNLCK), false);
+	set_now(f, 9, range(2, 0, END, F_UNLCK), WIRE_LOCK_FCNTL);
 	settle(f);
 	g_assert_cmpint(a.r, ==, 0);
 }
@@ -315,12 +319,12 @@ static void test_upgrade_deadlock(Fixture *f, gconstpointer data)
 	Ask a = { .ino = 9, .want = range(1, 0, 9, F_WRLCK), .wait_id = 1 };
 	Ask b = { .ino = 9, .want = range(2, 0, 9, F_WRLCK), .wait_id = 2 };
 
-	set_now(f, 9, range(1, 0, 9, F_RDLCK), false);
-	set_now(f, 9, range(2, 0, 9, F_RDLCK), false);
+	set_now(f, 9, range(1, 0, 9, F_RDLCK), WIRE_LOCK_FCNTL);
+	set_now(f, 9, range(2, 0, 9, F_RDLCK), WIRE_LOCK_FCNTL);
 	start(f, &a);
 	start(f, &b);
 	g_assert_cmpint(b.r, ==, -EDEADLK);
-	set_now(f, 9, range(2, 0, END, F_UNLCK), false);
+	set_now(f, 9, range(2, 0, END, F_UNLCK), WIRE_LOCK_FCNTL);
 	settle(f);
 	g_assert_true(a.done);
 	g_assert_cmpint(a.r, ==, 0);
@@ -329,26 +333,47 @@ static void test_upgrade_deadlock(Fixture *f, gconstpointer data)
 /* With flock the same ends well: each gives up what it had before it waits. */
 static void test_flock_upgrade(Fixture *f, gconstpointer data)
 {
-	Ask a = { .ino = 9, .flock = true, .want = range(1, 0, END, F_WRLCK), .wait_id = 1 };
-	Ask b = { .ino = 9, .flock = true, .want = range(2, 0, END, F_WRLCK), .wait_id = 2 };
+	Ask a = { .ino = 9, .kind = WIRE_LOCK_FLOCK, .want = range(1, 0, END, F_WRLCK), .wait_id = 1 };
+	Ask b = { .ino = 9, .kind = WIRE_LOCK_FLOCK, .want = range(2, 0, END, F_WRLCK), .wait_id = 2 };
 
-	set_now(f, 9, range(1, 0, END, F_RDLCK), true);
-	set_now(f, 9, range(2, 0, END, F_RDLCK), true);
+	set_now(f, 9, range(1, 0, END, F_RDLCK), WIRE_LOCK_FLOCK);
+	set_now(f, 9, range(2, 0, END, F_RDLCK), WIRE_LOCK_FLOCK);
 	start(f, &a);
 	g_assert_false(a.done);
 	start(f, &b);
 	g_assert_true(b.done);
 	g_assert_cmpint(b.r, ==, 0);
 	g_assert_false(a.done);
-	set_now(f, 9, range(2, 0, END, F_UNLCK), true);
+	set_now(f, 9, range(2, 0, END, F_UNLCK), WIRE_LOCK_FLOCK);
 	settle(f);
 	g_assert_true(a.done);
 	g_assert_cmpint(a.r, ==, 0);
 	/* Without waiting it is lost, as the manual says. */
-	g_assert_cmpint(set_now(f, 8, range(1, 0, END, F_RDLCK), true), ==, 0);
-	g_assert_cmpint(set_now(f, 8, range(2, 0, END, F_RDLCK), true), ==, 0);
-	g_assert_cmpint(set_now(f, 8, range(1, 0, END, F_WRLCK), true), ==, -EAGAIN);
-	g_assert_cmpint(set_now(f, 8, range(2, 0, END, F_WRLCK), true), ==, 0);
+	g_assert_cmpint(set_now(f, 8, range(1, 0, END, F_RDLCK), WIRE_LOCK_FLOCK), ==, 0);
+	g_assert_cmpint(set_now(f, 8, range(2, 0, END, F_RDLCK), WIRE_LOCK_FLOCK), ==, 0);
+	g_assert_cmpint(set_now(f, 8, range(1, 0, END, F_WRLCK), WIRE_LOCK_FLOCK), ==, -EAGAIN);
+	g_assert_cmpint(set_now(f, 8, range(2, 0, END, F_WRLCK), WIRE_LOCK_FLOCK), ==, 0);
+}
+
+/* One at a time, whatever is locked by fcntl and who waits there. */
+static void test_append(Fixture *f, gconstpointer data)
+{
+	Ask fcntl = { .ino = 9, .want = range(1, 0, END, F_WRLCK), .wait_id = 1 };
+	Ask append = { .ino = 9, .kind = WIRE_LOCK_APPEND, .want = range(2, 0, END, F_WRLCK), .wait_id = 2 };
+
+	set_now(f, 9, range(2, 0, END, F_WRLCK), WIRE_LOCK_FCNTL);
+	g_assert_cmpint(set_now(f, 9, range(1, 0, END, F_WRLCK), WIRE_LOCK_APPEND), ==, 0);
+	start(f, &fcntl);
+	start(f, &append);
+	g_assert_false(append.done);
+	g_assert_cmpint(set_now(f, 9, range(1, 0, END, F_UNLCK), WIRE_LOCK_APPEND), ==, 0);
+	settle(f);
+	g_assert_true(append.done);
+	g_assert_cmpint(append.r, ==, 0);
+	g_assert_false(fcntl.done);
+	set_now(f, 9, range(2, 0, END, F_UNLCK), WIRE_LOCK_FCNTL);
+	settle(f);
+	g_assert_cmpint(fcntl.r, ==, 0);
 }
 
 static void test_session_end(Fixture *f, gconstpointer data)
@@ -360,8 +385,8 @@ static void test_session_end(Fixture *f, gconstpointer data)
 	other.session = 2;
 	theirs.want = range(6, 0, 9, F_WRLCK);
 	theirs.want.session = 3;
-	set_now(f, 9, other, false);
-	set_now(f, 8, other, true);
+	set_now(f, 9, other, WIRE_LOCK_FCNTL);
+	set_now(f, 8, other, WIRE_LOCK_FLOCK);
 	start(f, &theirs);
 	start(f, &mine);
 	locks_end_session(f->t, 3);
@@ -379,14 +404,14 @@ static void test_bounded(Fixture *f, gconstpointer data)
 {
 	g_autofree Ask *asks = g_new0(Ask, LOCK_WAITERS_MAX + 1);
 
-	set_now(f, 9, range(1000000, 0, END, F_WRLCK), false);
+	set_now(f, 9, range(1000000, 0, END, F_WRLCK), WIRE_LOCK_FCNTL);
 	for (uint64_t i = 0; i <= LOCK_WAITERS_MAX; i++) {
 		asks[i] = (Ask) { .ino = 9, .want = range(i, 0, 9, F_RDLCK), .wait_id = i };
 		start(f, &asks[i]);
 	}
 	g_assert_true(asks[LOCK_WAITERS_MAX].done);
 	g_assert_cmpint(asks[LOCK_WAITERS_MAX].r, ==, -ENOLCK);
-	set_now(f, 9, range(1000000, 0, END, F_UNLCK), false);
+	set_now(f, 9, range(1000000, 0, END, F_UNLCK), WIRE_LOCK_FCNTL);
 	settle(f);
 	g_assert_cmpuint(locks_count(&f->s), ==, LOCK_WAITERS_MAX);
 }
@@ -398,7 +423,7 @@ static void test_long_ring(Fixture *f, gconstpointer data)
 	g_autofree Ask *asks = g_new0(Ask, n);
 
 	for (uint64_t i = 0; i < n; i++)
-		set_now(f, 9, range(i, i, i, F_WRLCK), false);
+		set_now(f, 9, range(i, i, i, F_WRLCK), WIRE_LOCK_FCNTL);
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t next = (i + 1) % n;
 
@@ -421,7 +446,7 @@ static void test_stop(Fixture *f, gconstpointer data)
 {
 	Ask a = { .ino = 9, .want = range(2, 0, 9, F_WRLCK), .wait_id = 1 }, b = a;
 
-	set_now(f, 9, range(1, 0, END, F_WRLCK), false);
+	set_now(f, 9, range(1, 0, END, F_WRLCK), WIRE_LOCK_FCNTL);
 	start(f, &a);
 	reactor_run_co(f->reactor, stop_co, &f->s);
 	g_assert_cmpint(a.r, ==, -EINTR);
@@ -442,6 +467,7 @@ int main(int argc, char **argv)
 	ADD("deadlock", test_deadlock);
 	ADD("upgrade-deadlock", test_upgrade_deadlock);
 	ADD("flock-upgrade", test_flock_upgrade);
+	ADD("append", test_append);
 	ADD("session-end", test_session_end);
 	ADD("bounded", test_bounded);
 	ADD("long-ring", test_long_ring);
