@@ -110,7 +110,7 @@ typedef struct Fake {
 	int fd;
 	const void *answer;
 	size_t len;
-	bool over;
+	bool over, ended;
 } Fake;
 
 static void coroutine_fn fake_co(void *arg)
@@ -122,11 +122,12 @@ static void coroutine_fn fake_co(void *arg)
 		uint8_t buf[sizeof(HelloIntro)];
 
 		if (fd < 0)
-			return;
+			break;
 		net_co_recv_all(q->f->reactor, fd, buf, sizeof(buf), reactor_now_ns(q->f->reactor) + 1000 * MS);
 		net_co_send_all(q->f->reactor, fd, q->answer, q->len);
 		close(fd);
 	}
+	q->ended = true;
 }
 
 static void fake_check(const void *answer, size_t len, int error, const char *words)
@@ -147,6 +148,9 @@ static void fake_check(const void *answer, size_t len, int error, const char *wo
 	f.nodes[0] = (Node) { .rpc = NULL };
 	q.over = true;
 	shutdown(q.fd, SHUT_RDWR);
+	node_stop(&f.nodes[NODES_MAX - 1]);
+	while (!q.ended)
+		reactor_iterate(f.reactor, true);
 	fixture_deinit(&f);
 	close(q.fd);
 }
