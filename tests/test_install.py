@@ -1,9 +1,10 @@
-"""What `meson install` puts where, and mount(8) finding it there."""
+"""What `meson install` puts where, and mount(8) finding it there; quickstart."""
 import os
+import shutil
 
 import pytest
 
-from harness.env import BENCHFS, SANITIZED, need_program, need_root
+from harness.env import BENCHFS, SANITIZED, SOURCE, need_program, need_root
 from harness.procs import run
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="needs no sanitizers: says nothing about the program itself")
@@ -94,3 +95,33 @@ if mount -t fuse.benchfs -o store=$S,colour=blue none $M 2> $T/err; then echo mo
 cat $T/err
 """)
     assert "colour" in out and "mounted" not in out
+
+
+# ---- quickstart, where all is installed and built ----
+
+@pytest.fixture
+def quickstart(program, tmp_path):
+    need_root("quickstart installs packages")
+    need_program("ninja")
+    for place in ("scripts", "build"):
+        (tmp_path / place).mkdir()
+    shutil.copy(SOURCE / "scripts" / "quickstart", tmp_path / "scripts")
+    (tmp_path / "scripts" / "install-deps").write_text("#!/bin/sh\n")
+    (tmp_path / "build" / "build.ninja").write_text("build benchfs: phony\n")
+    (tmp_path / "build" / "benchfs").write_text(
+        f"#!/bin/sh\ncommand=$1\nshift\n[ $command != mount ] || set -- --store {tmp_path}/store \"$@\"\n"
+        f"exec {program} $command \"$@\"\n")
+    for script in ("scripts/install-deps", "build/benchfs"):
+        (tmp_path / script).chmod(0o755)
+    return tmp_path / "scripts" / "quickstart"
+
+
+@pytest.mark.parametrize("name", ["mnt", "mnt/", "a b"])
+def test_quickstart_twice_leaves_the_first_mount(quickstart, program, tmp_path, name):
+    mountpoint = f"{tmp_path}/{name}"
+    try:
+        assert "its store is" in run(quickstart, mountpoint).stdout
+        again = run(quickstart, mountpoint).stdout
+        assert "mounted" in again and "already" in again and "Hello from" in again
+    finally:
+        run(program, "umount", mountpoint)
