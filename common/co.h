@@ -21,8 +21,9 @@ typedef struct CoSched CoSched;
 typedef void coroutine_fn CoFn(void *arg);
 
 /* Each class has its own bound, so that requests of the kernel waiting for
- * peers can never starve the peers' requests, nor either our own clean-up. */
-typedef enum CoClass { CO_FUSE, CO_RPC, CO_INTERNAL, CO_CLASSES } CoClass;
+ * peers can never starve the peers' requests, nor either our own clean-up, nor
+ * any of them the homes' questions to our mount, which others wait for. */
+typedef enum CoClass { CO_FUSE, CO_RPC, CO_INTERNAL, CO_MOUNT, CO_CLASSES } CoClass;
 
 typedef struct CoStats {
 	uint32_t live[CO_CLASSES];   /* started and not ended */

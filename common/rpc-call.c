@@ -53,10 +53,11 @@ void rpc_link_set_conn(RpcLink *link, RpcConn *conn)
 	rpc_link_wake(link);
 }
 
-void rpc_link_lost(RpcLink *link, int64_t now_ns)
+void rpc_link_lost(RpcLink *link, int64_t away_ns)
 {
 	link->conn = NULL;
-	link->away_ns = now_ns;
+	link->term++;
+	link->away_ns = away_ns;
 	rpc_link_wake(link);
 }
 
@@ -209,13 +210,14 @@ static void call_timer_fire(ReactorTimer *t)
 static void call_set_limit(RpcPending *p)
 {
 	Rpc *rpc = p->rpc;
+	int64_t away_ns = p->call->timeout_ns ? p->call->timeout_ns : rpc->deadline_ns;
 
 	if (!(p->info->flags & WIRE_WAITS))
 		return;
 	if (p->link->conn)
 		reactor_timer_cancel(rpc->reactor, &p->timer);
 	else if (!p->timer.index && !p->expired)
-		reactor_timer_arm(rpc->reactor, &p->timer, p->link->away_ns + rpc->deadline_ns);
+		reactor_timer_arm(rpc->reactor, &p->timer, p->link->away_ns + away_ns);
 }
 
 static void coroutine_fn call_co_wait(RpcPending *p)

@@ -2,7 +2,9 @@
  * One connection.
  *
  *	SETUP   in the table by its token; the two sides exchange set-ups
- *	UP      calls go over it; a byte a second each way says that both live
+ *	UP      calls go over it; a byte a second each way says that both live.
+ *	        The connector's is a question ('Q') while none is open, which is
+ *	        answered at once ('a'): leases last by that (rpc.h)
  *	FAILED  out of the table; the endpoint is being closed by force
  *	freed   when nobody holds a reference any more
  *
@@ -32,7 +34,7 @@
 #define DEAD_NS (4 * PULSE_NS)
 #define LET_GO_NS INT64_C(2000000000)
 
-enum { BYTE_READY = 'R', BYTE_ALIVE = 'A', BYTE_END = 'E', BYTE_BYE = 'B' };
+enum { BYTE_READY = 'R', BYTE_ALIVE = 'A', BYTE_ASK = 'Q', BYTE_ANSWER = 'a', BYTE_END = 'E', BYTE_BYE = 'B' };
 
 RpcConn *rpc_conn_ref(RpcConn *conn)
 {
@@ -110,8 +112,9 @@ static void coroutine_fn conn_co_end(void *arg)
 
 static void conn_down(RpcConn *conn, const char *why)
 {
+	/* What we have granted a session lasts from when we last heard from it. */
 	if (conn->link->conn == conn)
-		rpc_link_lost(conn->link, reactor_now_ns(conn->rpc->reactor));
+		rpc_link_lost(conn->link, conn->connector ? reactor_now_ns(conn->rpc->reactor) : conn->heard_ns);
 	rpc_session_conn_lost(conn->session);
 	if (conn->connector)
 		rpc_peer_lost(conn->peer, why);
@@ -204,6 +207,54 @@ static void conn_up(RpcConn *conn)
 		conn->session->caller = true;
 }
 
+/* ---- leases ---- */
+
+/* Not the reactor's: that is as old as its last wake-up, and the process may
+ * have been stopped since. */
+static int64_t now_ns(void)
+{
+	return g_get_monotonic_time() * 1000;
+}
+
+static char conn_next_sign(RpcConn *conn)
+{
+	if (!conn->connector || conn->asked_ns)
+		return BYTE_ALIVE;
+	conn->asked_ns = now_ns();
+	return BYTE_ASK;
+}
+
+/* An answer that comes too late begins another term: the other side may have
+ * given away what it granted. */
+static void conn_on_answer(RpcConn *conn)
+{
+	if (now_ns() >= conn->answered_ns + RPC_LEASE_NS)
+		conn->link->term++;
+	conn->answered_ns = conn->asked_ns;
+	conn->asked_ns = 0;
+}
+
+uint64_t rpc_lease_term(const Rpc *rpc, uint16_t peer)
+{
+	return peer == rpc->self || peer >= map_peer_count(rpc->map) ? 0 : rpc->peers[peer].link.term;
+}
+
+int64_t rpc_lease_until_ns(const Rpc *rpc, uint16_t peer, uint64_t term)
+{
+	const RpcLink *link;
+	int64_t until_ns;
+
+	if (peer == rpc->self)
+		return INT64_MAX;
+	if (peer >= map_peer_count(rpc->map))
+		return 0;
+	link = &rpc->peers[peer].link;
+	if (!link->conn || link->term != term)
+		return 0;
+	until_ns = link->conn->answered_ns + RPC_LEASE_NS;
+	return now_ns() < until_ns ? until_ns : 0;
+}
+
 static void conn_on_byte(RpcConn *conn, uint8_t byte)
 {
 	if (byte == BYTE_READY && !conn->connector && !conn->up) {
@@ -213,6 +264,10 @@ static void conn_on_byte(RpcConn *conn, uint8_t byte)
 	} else if (byte == BYTE_BYE) {
 		conn_end(conn, "the other side is stopping");
 		rpc_session_end(conn->session);
+	} else if (byte == BYTE_ASK && !conn->connector) {
+		conn_say(conn, BYTE_ANSWER);
+	} else if (byte == BYTE_ANSWER && conn->asked_ns) {
+		conn_on_answer(conn);
 	} else if (byte != BYTE_ALIVE) {
 		rpc_conn_bad_message(conn);
 	}
@@ -266,7 +321,7 @@ static void pulse_fire(ReactorTimer *t)
 			continue;
 		if (now - conn->heard_ns > DEAD_NS && conn->reading)
 			rpc_conn_dead(conn, "no sign of life for 4 s");
-		else if (conn->up && !conn_say(conn, BYTE_ALIVE))
+		else if (conn->up && !conn_say(conn, conn_next_sign(conn)))
 			rpc_conn_dead(conn, g_strerror(errno));
 		else if (conn->up && !rpc_ping_check(conn, now))
 			rpc_conn_dead(conn, "UCX carries no messages: does a firewall close its ports?");
@@ -335,6 +390,7 @@ static RpcConn *conn_new(Rpc *rpc, const Handshake *h, RpcPeer *peer, const Hell
 		.generation = ucx_generation(rpc->ucx),
 		.heard_ns = reactor_now_ns(rpc->reactor),
 		.ucx_heard_ns = reactor_now_ns(rpc->reactor),
+		.answered_ns = h->until_ns - HANDSHAKE_NS, /* all of the handshake came later */
 	};
 	conn->link = peer ? &peer->link : &conn->session->link;
 	g_hash_table_insert(rpc->conns, &conn->token, conn);

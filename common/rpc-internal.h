@@ -47,6 +47,7 @@ typedef struct RpcLink {
 	GQueue calls;    /* of RpcPending */
 	bool down;       /* calls fail at once */
 	int64_t away_ns; /* when the connection was lost, or first wanted */
+	uint64_t term;   /* ends whenever the other side may have lost touch with us */
 	uint64_t serial; /* whose replies the acks are for */
 	GArray *acks;    /* of uint64_t: replies that arrived, not yet told */
 } RpcLink;
@@ -84,6 +85,8 @@ struct RpcConn {
 	RpcPeer *peer;       /* connector: to whom */
 	UcxEp *ep;
 	int64_t heard_ns;     /* over TCP */
+	int64_t asked_ns;     /* connector: for a sign that is still to come; 0: none */
+	int64_t answered_ns;  /* connector: when we asked for the last one that came */
 	int64_t ucx_heard_ns; /* over UCX; or since when nobody waits for that */
 	uint32_t calls;       /* ours under way over it */
 	bool pinging, ponging;
@@ -282,7 +285,8 @@ int coroutine_fn rpc_call_co_remote(Rpc *rpc, RpcLink *link, WireOp op, RpcCall 
 void rpc_link_init(RpcLink *link);
 void rpc_link_deinit(RpcLink *link);
 void rpc_link_set_conn(RpcLink *link, RpcConn *conn);
-void rpc_link_lost(RpcLink *link, int64_t now_ns);
+/* away_ns: since when nothing was heard. */
+void rpc_link_lost(RpcLink *link, int64_t away_ns);
 /* Its calls end with -ENOTCONN. */
 void rpc_link_end(RpcLink *link);
 /* Lets every call look again. */

@@ -237,7 +237,7 @@ bool rpc_serve_request(RpcConn *conn, const RpcMsg *m, const UcxMsg *msg)
 		rpc_conn_fail(conn, "out of memory");
 		return false;
 	}
-	rpc_spawn(conn->rpc, CO_RPC, incoming_co_main, q);
+	rpc_spawn(conn->rpc, wire_op_info(m->op)->flags & WIRE_TO_MOUNT ? CO_MOUNT : CO_RPC, incoming_co_main, q);
 	return msg->rendezvous;
 }
 

@@ -102,7 +102,7 @@ typedef struct RpcCall {
 	size_t out_cap;
 	size_t out_len;   /* set on success */
 	void *rep;        /* NULL, or of the operation's reply size; set on success */
-	int64_t timeout_ns; /* 0: the default */
+	int64_t timeout_ns; /* 0: the default. Of a WIRE_WAITS operation: how long its peer may stay away */
 } RpcCall;
 int coroutine_fn rpc_co_call(Rpc *rpc, uint16_t peer, WireOp op, RpcCall *call);
 /* To the process behind a session, over the connection it has opened to us; one
@@ -115,6 +115,23 @@ int coroutine_fn rpc_co_call_session(Rpc *rpc, uint64_t session, WireOp op, RpcC
  * another cluster or another peer list. *ret_reason, when not NULL, is a
  * sentence for people, to be freed; it may be set whatever the result. */
 int coroutine_fn rpc_co_connect(Rpc *rpc, uint16_t peer, int64_t timeout_ns, char **ret_reason);
+
+/*
+ * Leases: what a peer lets this process keep until it calls it back lasts as
+ * long as the two are in touch. Each second we ask the peer for a sign; an
+ * answer makes everything last RPC_LEASE_NS from when we asked. Whoever granted
+ * a lease may take it that it has run out RPC_LEASE_GRANTED_NS after it last
+ * heard from the session, which is later whatever the clocks do.
+ *
+ * A term is an unbroken stretch of being in touch: when it ends, all that was
+ * granted in it is gone. Take the term before sending what may bring a grant.
+ */
+#define RPC_LEASE_NS INT64_C(4000000000)
+#define RPC_LEASE_GRANTED_NS INT64_C(5000000000)
+uint64_t rpc_lease_term(const Rpc *rpc, uint16_t peer);
+/* Until when what was granted in a term lasts at least, CLOCK_MONOTONIC in ns;
+ * 0: that term is over. INT64_MAX where the peer is this process. */
+int64_t rpc_lease_until_ns(const Rpc *rpc, uint16_t peer, uint64_t term);
 
 typedef enum RpcPeerState { RPC_PEER_SELF, RPC_PEER_UP, RPC_PEER_CONNECTING, RPC_PEER_DOWN, RPC_PEER_IDLE } RpcPeerState;
 RpcPeerState rpc_peer_state(const Rpc *rpc, uint16_t peer);

@@ -137,6 +137,15 @@ ssize_t coroutine_fn uring_co_recv_timeout(Uring *u, int fd, void *buf, size_t l
 	return await_data(u, &sqe, buf, MAX(timeout_ns, 0));
 }
 
+ssize_t coroutine_fn uring_co_write_blocking(Uring *u, int fd, const void *buf, size_t len)
+{
+	struct io_uring_sqe sqe;
+
+	io_uring_prep_write(&sqe, fd, buf, io_len(len), 0);
+	sqe.flags |= IOSQE_ASYNC;
+	return await(u, &sqe, NO_TIMEOUT);
+}
+
 ssize_t coroutine_fn uring_co_recv(Uring *u, int fd, void *buf, size_t len, int flags)
 {
 	struct io_uring_sqe sqe = { .fd = 0 };

@@ -67,6 +67,8 @@ bool uring_has_completions(const Uring *u);
  * always after the kernel is done with them. */
 ssize_t coroutine_fn uring_co_pread(Uring *u, int fd, void *buf, size_t len, uint64_t off);
 ssize_t coroutine_fn uring_co_pwrite(Uring *u, int fd, const void *buf, size_t len, uint64_t off);
+/* For what blocks although the descriptor says otherwise: on a thread of the kernel. */
+ssize_t coroutine_fn uring_co_write_blocking(Uring *u, int fd, const void *buf, size_t len);
 ssize_t coroutine_fn uring_co_recv(Uring *u, int fd, void *buf, size_t len, int flags);
 ssize_t coroutine_fn uring_co_send(Uring *u, int fd, const void *buf, size_t len, int flags);
 int coroutine_fn uring_co_accept(Uring *u, int fd, struct sockaddr *addr, socklen_t *addrlen, int flags);

@@ -18,9 +18,22 @@ static_assert(sizeof(wire_ops) / sizeof(wire_ops[0]) == WIRE_OP_COUNT, "one row 
 WIRE_OPS(OP)
 #undef OP
 
+/* What wire_changes() relies on. */
+static_assert(offsetof(WireRenameReq, dir) == 0 && offsetof(WireRenameReq, newdir) == 8, "inodes first");
+static_assert(offsetof(WireLinkReq, ino) == 0 && offsetof(WireLinkReq, newdir) == 8, "inodes first");
+
 const WireOpInfo *wire_op_info(uint32_t op)
 {
 	return op < WIRE_OP_COUNT ? &wire_ops[op] : NULL;
+}
+
+uint32_t wire_changes(WireOp op, const void *req, uint64_t ret_inos[2])
+{
+	uint32_t flags = wire_op_info(op)->flags;
+	uint32_t n = flags & WIRE_CHANGES_TWO ? 2 : flags & WIRE_CHANGES ? 1 : 0;
+
+	memcpy(ret_inos, req, n * sizeof(uint64_t));
+	return n;
 }
 
 int wire_name(const void *req, uint32_t req_len, size_t fixed, size_t skip, uint16_t name_len, char buf[WIRE_NAME_MAX + 1])

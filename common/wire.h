@@ -33,7 +33,9 @@
 enum { WIRE_IDEMPOTENT = 1 << 0, /* may be done twice: not remembered */
        WIRE_WAITS = 1 << 1,      /* may take as long as a disk or a lock does: ends when
                                     the peer stays away, not at a deadline */
-       WIRE_TO_MOUNT = 1 << 2 }; /* served by the mount, called by a home */
+       WIRE_TO_MOUNT = 1 << 2,   /* served by the mount, called by a home; never waits */
+       WIRE_CHANGES = 1 << 3,    /* changes the inode whose number the request begins with */
+       WIRE_CHANGES_TWO = 1 << 4 };/* ... and the one whose number comes next */
 
 /* ---- shared pieces ---- */
 
@@ -67,7 +69,7 @@ typedef struct WireDirent {
 	uint64_t ino, cookie;
 	uint32_t mode; /* type bits */
 	uint16_t name_len;
-	uint8_t have_attr, pad;
+	uint8_t have_attr, lease; /* lease: WIRE_LEASE_INODE */
 } WireDirent;
 static_assert(sizeof(WireDirent) == 24, "packed by hand");
 
@@ -79,26 +81,42 @@ typedef struct WireBlocks {
 } WireBlocks;
 
 typedef struct WireNone { uint64_t zero; } WireNone;
-typedef struct WireInoReq { uint64_t ino; } WireInoReq;
-typedef struct WireAttrRep { WireAttr attr; } WireAttrRep;
+/* Leases: a mount that asks for one (`lease` of a request 1) may keep what the
+ * reply says of an inode until the home recalls it, when the reply grants it
+ * (WIRE_LEASE_*). See server/leases.h, fuse/leases.h. */
+enum { WIRE_LEASE_INODE = 1 << 0, /* attributes, data, names in it where it is a directory */
+       WIRE_LEASE_DIR = 1 << 1 }; /* LOOKUP: the same of the directory asked */
+
+typedef struct WireInoReq {
+	uint64_t ino;
+	uint32_t lease, pad; /* GETATTR */
+} WireInoReq;
+typedef struct WireAttrRep {
+	WireAttr attr;
+	uint32_t lease, pad; /* GETATTR: WIRE_LEASE_INODE */
+} WireAttrRep;
 
 /* ---- names and attributes: served by the home ---- */
 
 typedef struct WireNameReq {
 	uint64_t dir;
-	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR; LOOKUP: WIRE_LOOKUP_CHILD */
+	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR; LOOKUP: WIRE_LOOKUP_* */
 	uint16_t name_len, pad;
 } WireNameReq;
 enum { WIRE_UNLINK_RMDIR = 1 << 0,
        /* has dir any name for the inode whose decimal number is the name? Waits
         * for changes of dir under way. For settling intents. */
-       WIRE_LOOKUP_CHILD = 1 << 1 };
+       WIRE_LOOKUP_CHILD = 1 << 1,
+       /* grant leases, and answer that there is no such name with number 0, so
+        * that this too comes with a lease of the directory */
+       WIRE_LOOKUP_LEASE = 1 << 2 };
 
 /* have_attr 0: a directory whose home is elsewhere; only attr.ino and the type
  * bits of attr.mode are set, ask its home. */
 typedef struct WireEntryRep {
 	WireAttr attr;
 	uint32_t have_attr, created;
+	uint32_t lease, pad; /* LOOKUP: WIRE_LEASE_* */
 } WireEntryRep;
 
 typedef struct WireSetattrReq {
@@ -139,9 +157,12 @@ typedef struct WireLinkReq {
 
 typedef struct WireReaddirReq {
 	uint64_t dir, cookie; /* 0: from the start */
-	uint32_t plus, pad;
+	uint32_t plus, lease;
 } WireReaddirReq;
-typedef struct WireReaddirRep { uint32_t count, eof; } WireReaddirRep;
+typedef struct WireReaddirRep {
+	uint32_t count, eof;
+	uint32_t lease, pad; /* WIRE_LEASE_INODE: of the directory */
+} WireReaddirRep;
 
 /* GETXATTR, SETXATTR, REMOVEXATTR; flags: XATTR_CREATE, XATTR_REPLACE */
 typedef struct WireXattrReq {
@@ -194,12 +215,14 @@ typedef struct WireLayoutRep {
  * the file only) where the home has it, else WireRun[] (kind RUNS). */
 typedef struct WireReadReq {
 	uint64_t ino, off;
-	uint32_t len, pad;
+	uint32_t len, lease;
 } WireReadReq;
 typedef struct WireReadRep {
 	uint64_t size; /* of the file */
 	uint32_t kind, runs;
-	uint8_t chunk_shift, pad[7];
+	uint8_t chunk_shift, pad[3];
+	uint32_t lease; /* WIRE_LEASE_INODE: attr is set */
+	WireAttr attr;
 } WireReadRep;
 enum { WIRE_KIND_DATA = 1, WIRE_KIND_RUNS = 2 };
 
@@ -284,6 +307,14 @@ typedef struct WireForgetReq {
 } WireForgetReq;
 typedef struct WireOpenRep { uint64_t open; } WireOpenRep;
 
+/* RECALL, home to mount: these inodes are about to change; what the mount keeps
+ * of them is no longer good once it has answered. */
+#define WIRE_RECALL_MAX 4u
+typedef struct WireRecallReq {
+	uint32_t n, pad;
+	uint64_t inos[WIRE_RECALL_MAX];
+} WireRecallReq;
+
 typedef struct WirePeerInfoRep {
 	uint64_t total, free, avail; /* bytes of the store */
 	uint64_t uptime_s;
@@ -299,22 +330,22 @@ typedef struct WirePeerInfoRep {
 	OP(STATFS, statfs, WireNone, WireStatfsRep, WIRE_IDEMPOTENT) \
 	OP(LOOKUP, lookup, WireNameReq, WireEntryRep, WIRE_IDEMPOTENT) \
 	OP(GETATTR, getattr, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
-	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS) \
-	OP(CREATE, create, WireCreateReq, WireEntryRep, 0) \
-	OP(UNLINK, unlink, WireNameReq, WireNone, 0) \
-	OP(RENAME, rename, WireRenameReq, WireNone, 0) \
-	OP(LINK, link, WireLinkReq, WireEntryRep, 0) \
+	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
+	OP(CREATE, create, WireCreateReq, WireEntryRep, WIRE_CHANGES) \
+	OP(UNLINK, unlink, WireNameReq, WireNone, WIRE_CHANGES) \
+	OP(RENAME, rename, WireRenameReq, WireNone, WIRE_CHANGES | WIRE_CHANGES_TWO) \
+	OP(LINK, link, WireLinkReq, WireEntryRep, WIRE_CHANGES | WIRE_CHANGES_TWO) \
 	OP(READLINK, readlink, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(READDIR, readdir, WireReaddirReq, WireReaddirRep, WIRE_IDEMPOTENT) \
 	OP(GETXATTR, getxattr, WireXattrReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(LISTXATTR, listxattr, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(SETXATTR, setxattr, WireXattrReq, WireNone, 0) \
-	OP(REMOVEXATTR, removexattr, WireXattrReq, WireNone, 0) \
-	OP(LAYOUT, layout, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT) \
+	OP(SETXATTR, setxattr, WireXattrReq, WireNone, WIRE_CHANGES) \
+	OP(REMOVEXATTR, removexattr, WireXattrReq, WireNone, WIRE_CHANGES) \
+	OP(LAYOUT, layout, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT | WIRE_CHANGES) \
 	OP(READ, read, WireReadReq, WireReadRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
-	OP(WRITE, write, WireWriteReq, WireWriteRep, WIRE_WAITS) \
-	OP(COMMIT, commit, WireCommitReq, WireAttrRep, WIRE_WAITS) \
-	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, WIRE_WAITS) \
+	OP(WRITE, write, WireWriteReq, WireWriteRep, WIRE_WAITS | WIRE_CHANGES) \
+	OP(COMMIT, commit, WireCommitReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
+	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(SEEK, seek, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(FSYNC, fsync, WireFsyncReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(DIR_PREPARE, dir_prepare, WireDirPrepareReq, WireAttrRep, 0) \
@@ -330,7 +361,8 @@ typedef struct WirePeerInfoRep {
 	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS) \
 	OP(LOCK_CANCEL, lock_cancel, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(ORPHAN_CLOSED, orphan_closed, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
-	OP(FORGET_QUERY, forget_query, WireForgetReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT)
+	OP(FORGET_QUERY, forget_query, WireForgetReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT) \
+	OP(RECALL, recall, WireRecallReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS | WIRE_TO_MOUNT)
 
 typedef enum WireOp {
 #define OP(name, text, req, rep, flags) WIRE_##name,
@@ -349,6 +381,10 @@ typedef struct WireOpInfo {
 } WireOpInfo;
 /* NULL when op is not in the table. */
 const WireOpInfo *wire_op_info(uint32_t op);
+
+/* The inodes that a request of op says it changes: how many, and their numbers.
+ * req is at least the operation's struct. */
+uint32_t wire_changes(WireOp op, const void *req, uint64_t ret_inos[2]);
 
 /* The i-th name behind a fixed struct of `fixed` bytes in a request of
  * req_len bytes, given the lengths of all names. Copies it, NUL-terminated,

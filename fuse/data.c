@@ -131,6 +131,29 @@ static void coroutine_fn ask_size(void *arg)
 		s->size = attr.size;
 }
 
+/* Under a lease nothing changes, so what is kept of the file is its size. False
+ * where none is held, or, with *attr from before, it was not held all the time:
+ * each change moves mtime. */
+static bool is_kept(Mount *m, uint64_t ino, WireAttr *attr)
+{
+	const WireAttr *kept = m->held ? held_attr(m->held, ino) : NULL;
+
+	if (!kept || (attr->ino == ino && attr->mtime_ns != kept->mtime_ns))
+		return false;
+	*attr = *kept;
+	return true;
+}
+
+static ssize_t coroutine_fn read_kept(Mount *m, const WireAttr *before, const GArray *pieces, void *buf, size_t len, uint64_t off)
+{
+	WireAttr attr = *before;
+	int r = read_pieces(m, attr.ino, pieces, buf);
+
+	if (r < 0)
+		return r;
+	return is_kept(m, attr.ino, &attr) ? (ssize_t)clip(attr.size, off, len) : -EAGAIN;
+}
+
 /* The objects and the home at once. */
 static ssize_t coroutine_fn read_known(Mount *m, uint64_t ino, const GArray *pieces, void *buf, size_t len, uint64_t off)
 {
@@ -176,16 +199,21 @@ static ssize_t coroutine_fn read_told(Mount *m, uint64_t ino, const WireReadRep 
 
 static ssize_t coroutine_fn read_home(Mount *m, uint64_t ino, void *buf, size_t len, uint64_t off)
 {
-	WireReadReq req = { .ino = ino, .off = off, .len = (uint32_t)len };
+	WireReadReq req = { .ino = ino, .off = off, .len = (uint32_t)len, .lease = m->held != NULL };
 	WireReadRep rep;
 	RpcCall call = {
 		.req = &req, .req_len = sizeof(req), .rep = &rep,
 		.out = buf, .out_cap = data_read_room(len),
 	};
+	HeldAsk ask = m->held ? held_ask(m->held, map_home(m->map, ino)) : (HeldAsk) { 0 };
 	int r = mount_co_call_ino(m, ino, WIRE_READ, &call);
 
 	if (r < 0)
 		return r;
+	/* Pages that a program has mapped are read without asking for attributes;
+	 * with a lease we learn when they go bad. */
+	if (rep.lease & WIRE_LEASE_INODE && rep.attr.ino == ino)
+		held_grant(m->held, &ask, &rep.attr);
 	if (rep.kind == WIRE_KIND_DATA)
 		return (ssize_t)MIN(call.out_len, len);
 	if (rep.kind != WIRE_KIND_RUNS)
@@ -202,8 +230,10 @@ ssize_t coroutine_fn data_co_read(Mount *m, uint64_t ino, void *buf, size_t len,
 	if (map_home(m->map, ino) != m->self) {
 		g_autoptr(GArray) pieces = g_array_new(false, false, sizeof(Piece));
 		if (layouts_split(m->layouts, ino, off, len, pieces)) {
-			ssize_t r = read_known(m, ino, pieces, buf, len, off);
-			/* The layout was dropped meanwhile. */
+			WireAttr attr = { 0 };
+			ssize_t r = is_kept(m, ino, &attr) ? read_kept(m, &attr, pieces, buf, len, off) :
+							     read_known(m, ino, pieces, buf, len, off);
+			/* The lease or the layout went meanwhile. */
 			if (r != -EAGAIN)
 				return r;
 		}

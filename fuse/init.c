@@ -90,26 +90,25 @@ static uint64_t offered(const struct fuse_init_in *in)
  *
  * Alone, all changes go through this kernel: it keeps attributes, names and
  * pages for long, and no mtime it sees can tell it news, so its own writes
- * must not cost it its pages: EXPLICIT_INVAL_DATA. Symlinks are kept too.
+ * must not cost it its pages: EXPLICIT_INVAL_DATA.
  *
- * With other mounts timeouts are 0, so that each read(2) asks for attributes
- * first; with AUTO_INVAL_DATA a moved mtime or size then drops the pages. Every
- * change moves mtime, after its bytes have landed, so whoever reads after a
- * write returned elsewhere sees it. Mapped pages have no such moment: a mapping
+ * With other mounts it keeps attributes under a lease alone (recall.h), so that
+ * a read(2) after a change asks for them first; with AUTO_INVAL_DATA a moved
+ * mtime or size then drops the pages. Every change moves mtime, after its bytes
+ * have landed, so whoever reads after a write returned elsewhere sees it. What a
+ * symlink says never changes, so all keep that. Mapped pages have no such moment: a mapping
  * sees what others wrote once something on this mount reads or opens the file.
- * READDIRPLUS would be work for nothing: the attributes it brings are stale
- * when they arrive.
+ * READDIRPLUS would be work for nothing: the kernel keeps none of its names.
  */
 static uint64_t wanted(const InitWishes *wishes)
 {
 	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO |
 		FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_ATOMIC_O_TRUNC |
 		FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES |
-		FUSE_SETXATTR_EXT | FUSE_ABORT_ERROR | FUSE_INIT_EXT;
+		FUSE_SETXATTR_EXT | FUSE_ABORT_ERROR | FUSE_INIT_EXT | FUSE_CACHE_SYMLINKS;
 
 	if (wishes->alone)
-		flags |= FUSE_EXPLICIT_INVAL_DATA | FUSE_CACHE_SYMLINKS |
-			FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_NO_OPENDIR_SUPPORT;
+		flags |= FUSE_EXPLICIT_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_NO_OPENDIR_SUPPORT;
 	else
 		flags |= FUSE_AUTO_INVAL_DATA;
 	if (wishes->uring)

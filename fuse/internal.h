@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/rpc.h"
 #include "fuse/channel.h"
+#include "fuse/held.h"
 #include "fuse/init.h"
 #include "fuse/kmount.h"
 #include "fuse/layout.h"
@@ -31,6 +32,7 @@ struct Mount {
 	Follow *follow;
 	InitWishes wishes;
 	uint64_t agreed;         /* INIT's flags */
+	uint32_t kernel_minor;   /* of the protocol */
 	bool ready, ended, stopping, stopped;
 
 	GQueue requests;         /* of Request.link: under way */
@@ -41,6 +43,8 @@ struct Mount {
 	CoGroup background;      /* what goes on behind replies */
 
 	OpenTable *opens;
+	Held *held;              /* NULL: alone, no leases are needed */
+	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
 	LockOwners *lock_owners;
 	Layouts *layouts;
 	XattrHints *xattr_hints;
@@ -73,7 +77,8 @@ static inline const void *request_arg(void)
 }
 
 /* A call to the home of ino. -ESTALE for a number that has none; an answer
- * that made no sense is -EIO. */
+ * that made no sense is -EIO. What is kept of inodes that the request changes
+ * (wire_changes()) is given up before. */
 int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call);
 /* The same, for requests about the inode itself: that there is no such inode
  * is -ESTALE, upon which the kernel looks the name up again. */
@@ -95,7 +100,8 @@ void ops_note_attr(Mount *m, const WireAttr *attr);
 /* Completes an entry whose attributes are at another home. */
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep);
 void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep);
-void ops_reply_attr(fuse_req_t req, const WireAttr *attr);
+/* timeout: seconds the kernel may keep them. */
+void ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout);
 /* Copies a name behind a request struct. Its length, or -ENAMETOOLONG. */
 int ops_put_name(char *dest, const char *name);
 

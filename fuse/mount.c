@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "fuse/internal.h"
+#include "fuse/recall.h"
 
 #define ALONE_TIMEOUT_S 86400.0
 #define DEAD_MAX 65536u
@@ -53,10 +54,14 @@ static const char *const opcode_names[OPCODES] = {
 int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call)
 {
 	uint16_t home = map_home(m->map, ino);
+	uint64_t inos[2];
 
 	if (home == PEER_NONE)
 		return -ESTALE;
+	uint32_t n = m->held ? wire_changes(op, call->req, inos) : 0;
+	held_begin(m->held, inos, n);
 	int r = rpc_co_call(m->rpc, home, op, call);
+	held_end(m->held, inos, n);
 	return r == -EPROTO ? -EIO : r;
 }
 
@@ -69,13 +74,21 @@ int coroutine_fn mount_co_call_ino(Mount *m, uint64_t ino, WireOp op, RpcCall *c
 
 int coroutine_fn mount_co_getattr(Mount *m, uint64_t ino, WireAttr *ret_attr)
 {
-	WireInoReq req = { .ino = ino };
+	WireInoReq req = { .ino = ino, .lease = m->held != NULL };
 	WireAttrRep rep;
 	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &rep };
-	int r = mount_co_call_ino(m, ino, WIRE_GETATTR, &call);
+	const WireAttr *kept = m->held ? held_attr(m->held, ino) : NULL;
 
+	if (kept) {
+		*ret_attr = *kept;
+		return 0;
+	}
+	HeldAsk ask = m->held ? held_ask(m->held, map_home(m->map, ino)) : (HeldAsk) { 0 };
+	int r = mount_co_call_ino(m, ino, WIRE_GETATTR, &call);
 	if (r < 0)
 		return r;
+	if (rep.lease & WIRE_LEASE_INODE && rep.attr.ino == ino)
+		held_grant(m->held, &ask, &rep.attr);
 	layouts_set_size(m->layouts, ino, rep.attr.size);
 	*ret_attr = rep.attr;
 	return 0;
@@ -91,7 +104,8 @@ void mount_forget_attr(Mount *m, uint64_t ino)
 	struct iovec iov[] = { { &out, sizeof(out) }, { &arg, sizeof(arg) } };
 
 	/* -ENOENT: the kernel does not know the inode, so it is stale nowhere. */
-	channel_classic_write(m->classic, iov, 2);
+	if (m->classic)
+		channel_classic_write(m->classic, iov, 2);
 }
 
 void mount_spawn(Mount *m, CoFn *fn, void *arg)
@@ -111,6 +125,7 @@ static void agree(Mount *m, Request *req, struct iovec *arg)
 	if (in->major != FUSE_KERNEL_VERSION)
 		return;
 	m->agreed = init_reply(in, &m->wishes, out);
+	m->kernel_minor = in->minor;
 	g_debug("the kernel speaks 7.%u, agreed on flags %" G_GINT64_MODIFIER "x, max_write %u",
 		in->minor, (guint64)m->agreed, out->max_write);
 }
@@ -385,6 +400,8 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	m->layouts = layouts_new(LAYOUT_RUNS_MAX, map_peer_count(m->map));
 	m->xattr_hints = xattr_hints_new(opts->alone);
 	m->statfs = g_new0(WireStatfsRep, map_peer_count(m->map));
+	if (!opts->alone)
+		recall_attach(m);
 	if (make_wishes(m, error))
 		m->kmount = kmount_new(opts->mountpoint, opts->fsname ? opts->fsname : "benchfs",
 				       opts->kernel_opts, &m->fd, error);
@@ -474,6 +491,7 @@ void mount_free(Mount *m)
 	if (m->kmount && !m->stopped)
 		kmount_unmount(m->kmount, false);
 	kmount_free(m->kmount);
+	recall_detach(m);
 	open_table_free(m->opens);
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);

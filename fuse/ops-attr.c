@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "fuse/internal.h"
+#include "fuse/recall.h"
 
 #define STATFS_LOG_NS INT64_C(60000000000)
 
@@ -15,7 +15,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_attr(req, &attr);
+		ops_reply_attr(req, &attr, recall_tell(mount_of(req), ino));
 }
 
 /* ---- setattr ---- */
@@ -88,7 +88,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 	if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_attr(req, &attr);
+		ops_reply_attr(req, &attr, m->timeout);
 }
 
 int coroutine_fn ops_co_truncate(Mount *m, fuse_ino_t ino, bool kill_suidgid)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fuse/data.h"
+#include "fuse/recall.h"
 
 #define COPY_PIECE (1u << 20)
 /* A copy_file_range(2) may be long; the kernel holds the file's lock
@@ -21,6 +22,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 		return;
 	}
 	m->bytes_read += (uint64_t)n;
+	recall_pages_read(m, ino);
 	fuse_reply_buf(req, buf, (size_t)n);
 }
 

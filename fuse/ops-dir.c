@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fuse/internal.h"
 
@@ -15,6 +16,8 @@
  * with a name of average length. */
 #define PLUS_KERNEL 176
 #define PLUS_WIRE 128
+/* What is fetched at once of a listing that is kept. */
+#define PORTION (128u << 10)
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -128,37 +131,101 @@ static int fill_listing(fuse_req_t req, Listing *l, const uint8_t *wire, size_t 
 	return 0;
 }
 
+/* ---- listings that are kept ---- */
+
+/* From kept names, which the kernel gets without attributes unless it asks for
+ * them, as when a home tells none. */
+static void fill_kept(fuse_req_t req, Listing *l, HeldName *const *names, uint32_t n, bool plus)
+{
+	Entry e = { .d.have_attr = 0 };
+
+	for (uint32_t i = 0; i < n; i++) {
+		const HeldName *name = names[i];
+
+		e.d.ino = name->ino;
+		e.d.cookie = name->cookie;
+		e.attr = (WireAttr) { .ino = name->ino, .mode = name->mode };
+		memcpy(e.name, name->text, (size_t)name->len + 1);
+		if (add_entry(req, l, &e, plus))
+			return;
+	}
+}
+
+static void keep_portion(Mount *m, const HeldAsk *ask, const WireReaddirReq *req, const WireReaddirRep *rep, const uint8_t *wire, size_t len)
+{
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+	Entry e;
+
+	for (uint32_t i = 0; i < rep->count; i++) {
+		if (take_entry(wire, len, &e) < 0)
+			return;
+		if (e.d.lease & WIRE_LEASE_INODE && e.d.have_attr)
+			held_grant(m->held, ask, &e.attr);
+		g_ptr_array_add(names, held_name_new(e.name, e.d.name_len, e.d.ino, e.d.mode & S_IFMT, e.d.cookie));
+		wire += e.wire_len;
+		len -= e.wire_len;
+	}
+	if (rep->lease & WIRE_LEASE_INODE && held_grant_bare(m->held, ask, req->dir))
+		held_put_listing(m->held, req->dir, req->cookie, names, rep->eof);
+}
+
+static void reply_listing(fuse_req_t req, const Listing *l, int r)
+{
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		fuse_reply_buf(req, l->buf, l->used);
+}
+
+/* Of a listing that is to be kept a large portion is fetched, with attributes,
+ * since the kernel will ask for the rest, and often for those of each. */
 static void coroutine_fn list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	Mount *m = mount_of(req);
-	WireReaddirReq ask = { .dir = ino, .cookie = (uint64_t)off, .plus = plus };
+	WireReaddirReq ask = { .dir = ino, .cookie = (uint64_t)off, .plus = plus || m->held, .lease = m->held != NULL };
 	WireReaddirRep rep;
-	size_t room = plus ? MAX(size / PLUS_KERNEL * PLUS_WIRE, 2048) : MAX(size, 2048);
+	size_t room = m->held ? PORTION : plus ? MAX(size / PLUS_KERNEL * PLUS_WIRE, 2048) : MAX(size, 2048);
 	g_autofree uint8_t *wire = g_malloc(room);
 	RpcCall call = {
 		.req = &ask, .req_len = sizeof(ask), .rep = &rep,
 		.out = wire, .out_cap = room,
 	};
+	HeldAsk held = m->held ? held_ask(m->held, map_home(m->map, ino)) : (HeldAsk) { 0 };
 	int r = mount_co_call(m, ino, WIRE_READDIR, &call);
 
 	if (r < 0) {
 		ops_reply(req, r);
 		return;
 	}
+	if (m->held)
+		keep_portion(m, &held, &ask, &rep, wire, call.out_len);
 	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
 	r = fill_listing(req, &l, wire, call.out_len, rep.count, plus);
-	if (r < 0)
-		ops_reply(req, r);
-	else
-		fuse_reply_buf(req, l.buf, l.used);
+	reply_listing(req, &l, r);
+}
+
+static void coroutine_fn list_kept_or_ask(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	Mount *m = mount_of(req);
+	uint32_t n = 0;
+	HeldName *const *names = m->held ? held_listing(m->held, ino, (uint64_t)off, &n) : NULL;
+
+	if (!names) {
+		list(req, ino, size, off, plus);
+		return;
+	}
+	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
+	fill_kept(req, &l, names, n, plus);
+	/* Not even one group: the kernel would take it for the end. */
+	reply_listing(req, &l, n && !l.used ? -EIO : 0);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, false);
+	list_kept_or_ask(req, ino, size, off, false);
 }
 
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, true);
+	list_kept_or_ask(req, ino, size, off, true);
 }

@@ -10,13 +10,13 @@
 
 #include "fuse/internal.h"
 
-static void fill_open(Mount *m, struct fuse_file_info *fi)
+static void fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi)
 {
 	fi->fh = ++m->next_fh;
 	/* Otherwise the kernel drops the file's pages now: what other mounts wrote
 	 * is then seen at the latest by who opens after they closed, mapped
-	 * pages included. */
-	fi->keep_cache = m->opts.alone;
+	 * pages included, whose use asks for no attributes. */
+	fi->keep_cache = m->opts.alone || held_pages_good(m->held, ino);
 	/* Through its pages the kernel cuts a write in two where it starts within a
 	 * page, and another mount's could get between the halves. Who also reads
 	 * may want to map the file, which this would forbid. */
@@ -73,7 +73,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		if (r == 0 && kills_suidgid())
 			mount_forget_attr(m, ino);
 	}
-	fill_open(m, fi);
+	fill_open(m, ino, fi);
 	if (r < 0)
 		ops_reply(req, r);
 	if (r < 0 || fuse_reply_open(req, fi) < 0)
@@ -108,7 +108,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_reply(req, r);
 		return;
 	}
-	fill_open(m, fi);
+	fill_open(m, rep.attr.ino, fi);
 	ops_fill_entry(m, &rep.attr, &entry);
 	ops_note_attr(m, &rep.attr);
 	if (fuse_reply_create(req, &entry, fi) < 0)

@@ -1,6 +1,7 @@
 /* Operations on names: each is one request to the home of its directory. */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fuse/internal.h"
 
@@ -11,10 +12,20 @@ static_assert(offsetof(LinkMsg, name) == sizeof(WireLinkReq), "a name follows it
 
 /* ---- lookup ---- */
 
-static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
+/* What the reply lets us keep. */
+static void keep_entry(Mount *m, const HeldAsk *ask, fuse_ino_t parent, const char *name, size_t len, const WireEntryRep *rep)
 {
-	NameMsg msg = { .req = { .dir = parent } };
+	if (rep->lease & WIRE_LEASE_INODE && rep->have_attr)
+		held_grant(m->held, ask, &rep->attr);
+	if (rep->lease & WIRE_LEASE_DIR && held_grant_bare(m->held, ask, parent))
+		held_put_name(m->held, parent, name, len, rep->attr.ino, rep->attr.mode & S_IFMT);
+}
+
+static int coroutine_fn ask_home(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
+{
+	NameMsg msg = { .req = { .dir = parent, .flags = m->held ? WIRE_LOOKUP_LEASE : 0 } };
 	RpcCall call = { .req = &msg, .rep = ret_rep };
+	HeldAsk ask = m->held ? held_ask(m->held, map_home(m->map, parent)) : (HeldAsk) { 0 };
 	int len = ops_put_name(msg.name, name);
 
 	if (len < 0)
@@ -22,6 +33,22 @@ static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name,
 	msg.req.name_len = (uint16_t)len;
 	call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
 	int r = mount_co_call(m, parent, WIRE_LOOKUP, &call);
+	if (r >= 0 && m->held)
+		keep_entry(m, &ask, parent, name, (size_t)len, ret_rep);
+	return r;
+}
+
+static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
+{
+	const HeldName *kept = m->held ? held_name(m->held, parent, name, strlen(name)) : NULL;
+	int r = 0;
+
+	if (kept)
+		*ret_rep = (WireEntryRep) { .attr = { .ino = kept->ino, .mode = kept->mode } };
+	else
+		r = ask_home(m, parent, name, ret_rep);
+	if (r >= 0 && !ret_rep->attr.ino)
+		r = -ENOENT;
 	return r < 0 ? r : ops_co_complete(m, ret_rep);
 }
 

@@ -59,6 +59,14 @@ static void reply_value(fuse_req_t req, const char *value, size_t len, size_t si
 		fuse_reply_buf(req, value, len);
 }
 
+/* Is that known under a lease? */
+static bool has_no_xattrs(Mount *m, fuse_ino_t ino)
+{
+	const WireAttr *kept = m->held ? held_attr(m->held, ino) : NULL;
+
+	return kept && !(kept->flags & WIRE_ATTR_HAS_XATTRS);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	Mount *m = mount_of(req);
@@ -69,7 +77,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		reply_value(req, text, strlen(text), size, TEXT_SLACK);
 		return;
 	}
-	if (xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor))) {
+	if (has_no_xattrs(m, ino) ? xattr_hints_is_stored(name) : xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor))) {
 		fuse_reply_err(req, ENODATA);
 		return;
 	}
@@ -107,7 +115,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	Mount *m = mount_of(req);
 	WireInoReq list = { .ino = ino };
 
-	if (xattr_hints_none(m->xattr_hints, ino)) {
+	if (has_no_xattrs(m, ino) || xattr_hints_none(m->xattr_hints, ino)) {
 		reply_value(req, NULL, 0, size, 0);
 		return;
 	}

@@ -102,6 +102,8 @@ void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_para
 
 void ops_note_attr(Mount *m, const WireAttr *attr)
 {
+	if (m->held)
+		held_show(m->held, attr);
 	xattr_hints_note(m->xattr_hints, attr, reactor_now_ns(m->reactor));
 }
 
@@ -123,14 +125,14 @@ void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep)
 	fuse_reply_entry(req, &entry);
 }
 
-void ops_reply_attr(fuse_req_t req, const WireAttr *attr)
+void ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout)
 {
 	Mount *m = mount_of(req);
 	struct stat st;
 
 	ops_fill_stat(attr, &st);
 	ops_note_attr(m, attr);
-	fuse_reply_attr(req, &st, m->timeout);
+	fuse_reply_attr(req, &st, timeout);
 }
 
 int ops_put_name(char *dest, const char *name)

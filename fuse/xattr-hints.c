@@ -47,8 +47,7 @@ void xattr_hints_forget(XattrHints *h, uint64_t ino)
 		hint->ino = 0;
 }
 
-/* Of the kept kinds; what else there is, the home makes up. */
-static bool is_stored(const char *name)
+bool xattr_hints_is_stored(const char *name)
 {
 	return g_str_has_prefix(name, "user.") || g_str_has_prefix(name, "trusted.") ||
 	       g_str_has_prefix(name, "security.");
@@ -61,7 +60,7 @@ bool xattr_hints_absent(const XattrHints *h, uint64_t ino, const char *name, int
 	if (hint->ino != ino)
 		return false;
 	if (h->alone)
-		return is_stored(name);
+		return xattr_hints_is_stored(name);
 	return now_ns - hint->at_ns < MOMENT_NS && !strcmp(name, "security.capability");
 }
 

@@ -26,5 +26,7 @@ void xattr_hints_note(XattrHints *h, const WireAttr *attr, int64_t now_ns);
 void xattr_hints_forget(XattrHints *h, uint64_t ino);
 /* True: this inode has no such attribute, no need to ask. */
 bool xattr_hints_absent(const XattrHints *h, uint64_t ino, const char *name, int64_t now_ns);
+/* Is it of the kinds that homes store? What else there is, they make up. */
+bool xattr_hints_is_stored(const char *name);
 /* The same for all attributes, for a listing. */
 bool xattr_hints_none(const XattrHints *h, uint64_t ino);

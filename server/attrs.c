@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "server/change.h"
+#include "server/leases.h"
 
 static int coroutine_fn getattr(void *ctx, RpcReq *r)
 {
@@ -15,6 +16,8 @@ static int coroutine_fn getattr(void *ctx, RpcReq *r)
 	if (res < 0)
 		return res;
 	rep->attr = inode->d.attr;
+	if (req->lease && leases_grant(s, r, inode))
+		rep->lease = WIRE_LEASE_INODE;
 	inode_unref(s, inode);
 	return 0;
 }
@@ -70,9 +73,10 @@ static void set_times(const WireSetattrReq *req, InodeData *d)
 		a->mtime_ns = req->mtime_ns;
 }
 
-static int coroutine_fn setattr_locked(Server *s, Inode *inode, const WireSetattrReq *req)
+static int coroutine_fn setattr_locked(Server *s, Inode *inode, const RpcReq *caller)
 {
-	g_auto(Change) c = { 0 };
+	const WireSetattrReq *req = caller->req;
+	g_auto(Change) c = { .caller = caller };
 	int r = inode->gone ? -ENOENT : check(req, &inode->d);
 
 	if (r < 0 || req->valid == 0)
@@ -104,7 +108,7 @@ static int coroutine_fn setattr(void *ctx, RpcReq *r)
 	if (res < 0)
 		return res;
 	co_mutex_lock(&inode->lock);
-	res = setattr_locked(s, inode, req);
+	res = setattr_locked(s, inode, r);
 	rep->attr = inode->d.attr;
 	co_mutex_unlock(&inode->lock);
 	inode_unref(s, inode);

@@ -1,5 +1,6 @@
 #include "server/change.h"
 
+#include "server/leases.h"
 #include "server/orphans.h"
 
 void change_begin(Change *c, Server *s)
@@ -91,14 +92,8 @@ static void coroutine_fn take_back(Change *c)
 	}
 }
 
-int coroutine_fn change_co_commit(Change *c)
+static void publish(Change *c)
 {
-	int r = commit(c);
-
-	if (r < 0) {
-		take_back(c);
-		return r;
-	}
 	for (uint32_t i = 0; i < c->n; i++) {
 		ChangeItem *item = &c->items[i];
 
@@ -107,7 +102,22 @@ int coroutine_fn change_co_commit(Change *c)
 		else
 			inode_publish(item->inode, &item->d);
 	}
-	return 0;
+}
+
+int coroutine_fn change_co_commit(Change *c)
+{
+	Inode *inodes[G_N_ELEMENTS(c->items)];
+
+	for (uint32_t i = 0; i < c->n; i++)
+		inodes[i] = c->items[i].inode;
+	leases_co_begin(c->s, inodes, c->n, c->caller);
+	int r = commit(c);
+	if (r < 0)
+		take_back(c);
+	else
+		publish(c);
+	leases_end(inodes, c->n);
+	return r < 0 ? r : 0;
 }
 
 void coroutine_fn change_co_reap(Change *c)

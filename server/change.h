@@ -1,8 +1,9 @@
 #pragma once
 /*
  * One change of up to four locked inodes: copies of their values to edit, and
- * the batch. The commit writes all of it and publishes the values; what is
- * cleared without a commit has never been.
+ * the batch. The commit calls back what mounts keep of them (leases.h), writes
+ * all of it and publishes the values; what is cleared without a commit has never
+ * been.
  */
 #include "server/internal.h"
 
@@ -13,6 +14,7 @@ typedef struct ChangeItem {
 } ChangeItem;
 
 typedef struct Change {
+	const RpcReq *caller; /* whose change it is, or NULL; to be set before the commit */
 	Server *s;
 	MetaBatch *b;
 	uint32_t n;

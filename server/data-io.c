@@ -3,15 +3,20 @@
 #include <string.h>
 
 #include "server/data.h"
+#include "server/leases.h"
 
 /* ---- LAYOUT ---- */
 
-static int coroutine_fn layout_runs(Server *s, Inode *inode, const WireLayoutReq *q, Runs **ret_runs)
+static int coroutine_fn layout_runs(Server *s, Inode *inode, const RpcReq *caller, Runs **ret_runs)
 {
+	const WireLayoutReq *q = caller->req;
+
 	if (!q->alloc)
 		return filemap_co_get(s, &inode->d, ret_runs);
 	co_mutex_lock(&inode->lock);
+	leases_co_begin(s, &inode, 1, caller);
 	int r = inode->gone ? -ENOENT : data_co_map(s, inode, q->writer, q->first, q->count, ret_runs);
+	leases_end(&inode, 1);
 	co_mutex_unlock(&inode->lock);
 	return r;
 }
@@ -25,7 +30,7 @@ static int coroutine_fn layout_file(Server *s, Inode *inode, RpcReq *r)
 
 	if (q->first > last || q->count > last - q->first + 1)
 		return -EFBIG;
-	int ret = layout_runs(s, inode, q, &runs);
+	int ret = layout_runs(s, inode, r, &runs);
 	if (ret < 0)
 		return ret;
 	rep->size = inode->d.attr.size;
@@ -90,6 +95,11 @@ static int coroutine_fn read_file(Server *s, Inode *inode, RpcReq *r)
 	rep->size = size;
 	rep->chunk_shift = inode->d.attr.chunk_shift;
 	rep->kind = WIRE_KIND_DATA;
+	/* Before the data: who changes it meanwhile recalls. */
+	if (q->lease && leases_grant(s, r, inode)) {
+		rep->lease = WIRE_LEASE_INODE;
+		rep->attr = inode->d.attr;
+	}
 	if (len == 0)
 		return 0;
 	if (inode->d.flags & INODE_INLINE) {
@@ -239,11 +249,11 @@ int coroutine_fn data_write(void *ctx, RpcReq *r)
 		return -EINVAL;
 	if (!data_range_valid(q->off, r->in_len))
 		return -EFBIG;
-	int ret = data_co_lock_file(s, q->ino, &inode);
+	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
 	ret = write_file(s, inode, r);
-	data_unlock_file(s, inode);
+	data_end(s, inode);
 	return ret;
 }
 
@@ -303,10 +313,10 @@ int coroutine_fn data_commit(void *ctx, RpcReq *r)
 		return -EINVAL;
 	if (q->end > INT64_MAX)
 		return -EFBIG;
-	int ret = data_co_lock_file(s, q->ino, &inode);
+	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
 	ret = commit_file(s, inode, r);
-	data_unlock_file(s, inode);
+	data_end(s, inode);
 	return ret;
 }

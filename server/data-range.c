@@ -136,7 +136,7 @@ int coroutine_fn data_fallocate(void *ctx, RpcReq *r)
 		return -EINVAL;
 	if (!data_range_valid(q->off, q->len))
 		return -EFBIG;
-	int ret = data_co_lock_file(s, q->ino, &inode);
+	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
 	if (fits_inline(s, inode, q))
@@ -144,7 +144,7 @@ int coroutine_fn data_fallocate(void *ctx, RpcReq *r)
 	else
 		ret = fallocate_objects(s, inode, q);
 	rep->attr = inode->d.attr;
-	data_unlock_file(s, inode);
+	data_end(s, inode);
 	return ret;
 }
 

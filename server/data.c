@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "server/data.h"
+#include "server/leases.h"
 
 /* Runs behind the range that a reply carries along. */
 #define RUNS_AHEAD 8u
@@ -58,14 +59,30 @@ void data_unlock_file(Server *s, Inode *inode)
 	inode_unref(s, inode);
 }
 
+int coroutine_fn data_co_begin(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode)
+{
+	int res = data_co_lock_file(s, ino, ret_inode);
+
+	if (res >= 0)
+		leases_co_begin(s, ret_inode, 1, r);
+	return res;
+}
+
+void data_end(Server *s, Inode *inode)
+{
+	leases_end(&inode, 1);
+	data_unlock_file(s, inode);
+}
+
 int coroutine_fn data_co_commit(Server *s, Inode *inode, MetaBatch *b, InodeData *d)
 {
 	inode_data_put(b, d);
+	leases_co_begin(s, &inode, 1, NULL);
 	int r = meta_batch_co_commit(b);
-	if (r < 0)
-		return r;
-	inode_publish(inode, d);
-	return 0;
+	if (r >= 0)
+		inode_publish(inode, d);
+	leases_end(&inode, 1);
+	return r < 0 ? r : 0;
 }
 
 bool data_writer_valid(const Server *s, uint16_t writer)

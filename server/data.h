@@ -13,8 +13,13 @@ int coroutine_fn data_co_get_file(Server *s, uint64_t ino, Inode **ret_inode);
 /* ... locked, and not gone. */
 int coroutine_fn data_co_lock_file(Server *s, uint64_t ino, Inode **ret_inode);
 void data_unlock_file(Server *s, Inode *inode);
+/* The same two for a change that r asks for: nobody keeps anything of the file
+ * in between (leases.h). */
+int coroutine_fn data_co_begin(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode);
+void data_end(Server *s, Inode *inode);
 /* Puts d into the batch, commits and frees that, publishes d (moved out of the
- * caller's when this returns 0). The inode is locked. */
+ * caller's when this returns 0). The inode is locked; leases that are still
+ * out are called back. */
 int coroutine_fn data_co_commit(Server *s, Inode *inode, MetaBatch *b, InodeData *d);
 /* The caller's peer as it says: a peer of the map or PEER_NONE. */
 bool data_writer_valid(const Server *s, uint16_t writer);

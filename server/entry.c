@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/leases.h"
 #include "server/record.h"
 
 typedef struct DirentRecord {
@@ -232,7 +233,7 @@ int coroutine_fn entry_co_dir_is_empty(Server *s, const InodeData *dir)
 	return r == 0;
 }
 
-int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, WireEntryRep *rep)
+int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, const RpcReq *lease, WireEntryRep *rep)
 {
 	Inode *inode;
 
@@ -246,6 +247,8 @@ int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, WireEntr
 		return r;
 	rep->attr = inode->d.attr;
 	rep->have_attr = 1;
+	if (lease && leases_grant(s, lease, inode))
+		rep->lease |= WIRE_LEASE_INODE;
 	inode_unref(s, inode);
 	return 0;
 }

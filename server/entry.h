@@ -52,8 +52,8 @@ static inline bool entry_is_elsewhere(const Entry *e)
 }
 /* 1: no name in it, 0: some, or -EIO. */
 int coroutine_fn entry_co_dir_is_empty(Server *s, const InodeData *dir);
-/* What the entry's attributes are, or, where its home is elsewhere, its number
- * and type. */
-int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, WireEntryRep *rep);
+/* What the entry's attributes are, with a lease where `lease` (or NULL) asks for
+ * one; or, where its home is elsewhere, its number and type. */
+int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, const RpcReq *lease, WireEntryRep *rep);
 /* The directory has one entry more or fewer; its nlink counts subdirectories. */
 void entry_count(InodeData *dir, uint32_t mode, int delta);

@@ -35,6 +35,7 @@ struct Inode {
 	InodeData d;
 	CoMutex lock;
 	uint64_t version; /* counts what was published */
+	uint32_t changing; /* changes under way: leases.h */
 	/* private to inode.c */
 	uint32_t refs;
 	GList lru;

@@ -12,6 +12,7 @@ typedef struct Orphans Orphans;
 typedef struct Intents Intents;
 typedef struct LockTable LockTable;
 typedef struct FileMaps FileMaps;
+typedef struct Leases Leases;
 typedef struct Store Store;
 typedef struct Sequences Sequences;
 
@@ -31,6 +32,7 @@ struct Server {
 	Orphans *orphans;
 	Intents *intents;
 	LockTable *locks;
+	Leases *leases;    /* what mounts keep: leases.h */
 	FileMaps *maps;    /* chunk maps: filemap.h */
 	GHashTable *cuts;  /* &ino -> truncations whose objects are still to be cut: truncate.c */
 	CoMutex tree_lock; /* held while a directory moves to another parent */
@@ -86,6 +88,8 @@ Orphans *orphans_new(Server *s);
 void orphans_free(Orphans *o);
 LockTable *locks_new(Server *s);
 void locks_free(LockTable *t);
+Leases *leases_new(Server *s);
+void leases_free(Leases *l);
 /* Ends every wait with -EINTR. */
 void coroutine_fn locks_co_stop(Server *s);
 

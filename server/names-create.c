@@ -72,7 +72,7 @@ static uint16_t choose_slot(Server *s, const Entry *e, uint32_t mode)
 static int coroutine_fn create_here(Server *s, Entry *e, const WireCreateReq *req, const RpcReq *r, WireEntryRep *rep)
 {
 	g_auto(InodeData) d = { 0 };
-	g_auto(Change) c = { 0 };
+	g_auto(Change) c = { .caller = r };
 	uint64_t ino;
 	int res = sequences_co_take(s, choose_slot(s, e, req->mode), &ino);
 
@@ -107,12 +107,12 @@ static uint16_t directory_peer(Server *s, uint16_t wanted)
 static int coroutine_fn create_locked(Server *s, Entry *e, const WireCreateReq *req, const RpcReq *r, WireEntryRep *rep)
 {
 	if (e->ino != 0)
-		return req->flags & WIRE_CREATE_EXCL ? -EEXIST : entry_co_reply(s, e->ino, e->mode, rep);
+		return req->flags & WIRE_CREATE_EXCL ? -EEXIST : entry_co_reply(s, e->ino, e->mode, NULL, rep);
 	int res = space_take(s->space, CREATE_BYTES);
 	if (res < 0)
 		return res;
 	if (S_ISDIR(req->mode) && directory_peer(s, req->peer) != s->self)
-		return names_co_make_remote(s, e, req, rep);
+		return names_co_make_remote(s, e, r, rep);
 	return create_here(s, e, req, r, rep);
 }
 
@@ -140,9 +140,9 @@ out:
 
 /* ---- LINK ---- */
 
-static int coroutine_fn link_locked(Server *s, Entry *e, Inode *inode, WireEntryRep *rep)
+static int coroutine_fn link_locked(Server *s, Entry *e, Inode *inode, const RpcReq *caller, WireEntryRep *rep)
 {
-	g_auto(Change) c = { 0 };
+	g_auto(Change) c = { .caller = caller };
 
 	if (e->ino != 0)
 		return -EEXIST;
@@ -166,8 +166,9 @@ static int coroutine_fn link_locked(Server *s, Entry *e, Inode *inode, WireEntry
 	return r;
 }
 
-static int coroutine_fn link_to(Server *s, Entry *e, uint64_t ino, WireEntryRep *rep)
+static int coroutine_fn link_to(Server *s, Entry *e, const RpcReq *caller)
 {
+	uint64_t ino = ((const WireLinkReq *)caller->req)->ino;
 	Inode *inode;
 	int r;
 
@@ -181,7 +182,7 @@ static int coroutine_fn link_to(Server *s, Entry *e, uint64_t ino, WireEntryRep 
 	} else {
 		r = entry_co_lock(s, e, 1, inode);
 		if (r >= 0) {
-			r = link_locked(s, e, inode, rep);
+			r = link_locked(s, e, inode, caller, caller->rep);
 			entry_unlock(e, 1, inode);
 		}
 	}
@@ -200,7 +201,7 @@ int coroutine_fn names_link(void *ctx, RpcReq *r)
 		return -EXDEV;
 	res = entry_co_open(s, r, req->newdir, sizeof(*req), 0, req->name_len, &e);
 	if (res >= 0)
-		res = link_to(s, &e, req->ino, r->rep);
+		res = link_to(s, &e, r);
 	entry_close(s, &e);
 	return res;
 }

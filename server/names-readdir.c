@@ -13,12 +13,14 @@
 #include <sys/stat.h>
 
 #include "server/names.h"
+#include "server/leases.h"
 #include "server/record.h"
 
 enum { COOKIE_DOT = 1, COOKIE_DOTDOT = 2 };
 
 typedef struct Listing {
 	Server *s;
+	const RpcReq *lease;  /* grant it leases; or NULL */
 	Inode *dir;
 	uint8_t *out;
 	size_t cap, len;
@@ -37,11 +39,11 @@ typedef struct ListedName {
 } ListedName;
 
 /* 0, or -EOVERFLOW: no room, and nothing was added. */
-static int append(Listing *l, const ListedName *n, const WireAttr *attr)
+static int append(Listing *l, const ListedName *n, const WireAttr *attr, uint8_t lease)
 {
 	WireDirent d = {
 		.ino = n->ino, .cookie = l->cookie, .mode = n->mode,
-		.name_len = (uint16_t)n->name_len, .have_attr = attr != NULL,
+		.name_len = (uint16_t)n->name_len, .have_attr = attr != NULL, .lease = lease,
 	};
 	size_t size = sizeof(d) + (attr ? sizeof(*attr) : 0) + n->name_len;
 	size_t padded = (size + 7) & ~(size_t)7;
@@ -67,13 +69,14 @@ static int coroutine_fn append_with_attr(Listing *l, const ListedName *n)
 	Inode *inode;
 
 	if (!l->plus || map_home(l->s->map, n->ino) != l->s->self)
-		return append(l, n, NULL);
+		return append(l, n, NULL, 0);
 	int r = inode_co_get(l->s, n->ino, &inode);
 	if (r == -ENOENT)
 		return 0; /* removed since the snapshot was taken */
 	if (r < 0)
-		return append(l, n, NULL); /* its own getattr will tell */
-	r = append(l, n, &inode->d.attr);
+		return append(l, n, NULL, 0); /* its own getattr will tell */
+	bool lease = l->lease && leases_grant(l->s, l->lease, inode);
+	r = append(l, n, &inode->d.attr, lease ? WIRE_LEASE_INODE : 0);
 	inode_unref(l->s, inode);
 	return r;
 }
@@ -105,11 +108,11 @@ static int append_dots(Listing *l, uint64_t from)
 
 	if (from < COOKIE_DOT) {
 		begin_group(l, COOKIE_DOT);
-		r = append(l, &(ListedName) { l->dir->d.attr.ino, S_IFDIR, ".", 1 }, NULL);
+		r = append(l, &(ListedName) { l->dir->d.attr.ino, S_IFDIR, ".", 1 }, NULL, 0);
 	}
 	if (r >= 0 && from < COOKIE_DOTDOT) {
 		begin_group(l, COOKIE_DOTDOT);
-		r = append(l, &(ListedName) { l->dir->d.parent, S_IFDIR, "..", 2 }, NULL);
+		r = append(l, &(ListedName) { l->dir->d.parent, S_IFDIR, "..", 2 }, NULL, 0);
 	}
 	return r;
 }
@@ -154,17 +157,22 @@ int coroutine_fn names_readdir(void *ctx, RpcReq *r)
 	Server *s = ctx;
 	const WireReaddirReq *req = r->req;
 	WireReaddirRep *rep = r->rep;
-	Listing l = { .s = s, .out = r->out, .cap = r->out_cap, .plus = req->plus };
+	Listing l = { .s = s, .lease = req->lease ? r : NULL, .out = r->out, .cap = r->out_cap, .plus = req->plus };
 	int res = entry_co_get_dir(s, req->dir, &l.dir);
 
 	if (res < 0)
 		return res;
+	uint64_t version = l.dir->version;
 	/* no name has a hash above 62 bits */
 	res = req->cookie >> 62 ? 1 : list(&l, req->cookie);
+	if (res >= 0) {
+		*rep = (WireReaddirRep) { .count = l.count, .eof = (uint32_t)res };
+		if (l.lease && leases_grant_since(s, r, l.dir, version))
+			rep->lease = WIRE_LEASE_INODE;
+	}
 	inode_unref(s, l.dir);
 	if (res < 0)
 		return res;
-	*rep = (WireReaddirRep) { .count = l.count, .eof = (uint32_t)res };
 	r->out_len = l.len;
 	return 0;
 }

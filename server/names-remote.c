@@ -46,9 +46,10 @@ static int coroutine_fn decide(Server *s, Change *c, uint64_t ino, uint32_t kind
 	return r;
 }
 
-int coroutine_fn names_co_make_remote(Server *s, Entry *e, const WireCreateReq *req, WireEntryRep *rep)
+int coroutine_fn names_co_make_remote(Server *s, Entry *e, const RpcReq *caller, WireEntryRep *rep)
 {
-	g_auto(Change) c = { 0 };
+	const WireCreateReq *req = caller->req;
+	g_auto(Change) c = { .caller = caller };
 	InodeData d;
 	WireAttrRep made;
 
@@ -73,9 +74,9 @@ int coroutine_fn names_co_make_remote(Server *s, Entry *e, const WireCreateReq *
 	return r;
 }
 
-int coroutine_fn names_co_remove_remote(Server *s, Entry *e)
+int coroutine_fn names_co_remove_remote(Server *s, Entry *e, const RpcReq *caller)
 {
-	g_auto(Change) c = { 0 };
+	g_auto(Change) c = { .caller = caller };
 	PrepareMessage m = { .req = { .kind = WIRE_DIR_REMOVE, .ino = e->ino } };
 	WireAttrRep unused;
 	int r = prepare(s, map_home(s->map, e->ino), e, &m, &unused);

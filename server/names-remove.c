@@ -40,20 +40,21 @@ static int coroutine_fn unlink_here(Server *s, Entry *e, Change *c)
 	return change_co_commit(c);
 }
 
-static int coroutine_fn unlink_locked(Server *s, Entry *e, bool rmdir, Change *c)
+static int coroutine_fn unlink_locked(Server *s, Entry *e, const RpcReq *caller, Change *c)
 {
-	int r = check_kind(s, e, rmdir);
+	const WireNameReq *req = caller->req;
+	int r = check_kind(s, e, req->flags & WIRE_UNLINK_RMDIR);
 
 	if (r < 0)
 		return r;
-	return e->inode ? unlink_here(s, e, c) : names_co_remove_remote(s, e);
+	return e->inode ? unlink_here(s, e, c) : names_co_remove_remote(s, e, caller);
 }
 
 int coroutine_fn names_unlink(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireNameReq *req = r->req;
-	g_auto(Change) c = { 0 };
+	g_auto(Change) c = { .caller = r };
 	Entry e = { 0 };
 	int res = entry_co_open(s, r, req->dir, sizeof(*req), 0, req->name_len, &e);
 
@@ -62,7 +63,7 @@ int coroutine_fn names_unlink(void *ctx, RpcReq *r)
 	res = entry_co_lock(s, &e, 1, NULL);
 	if (res < 0)
 		goto out;
-	res = unlink_locked(s, &e, req->flags & WIRE_UNLINK_RMDIR, &c);
+	res = unlink_locked(s, &e, r, &c);
 	entry_unlock(&e, 1, NULL);
 	change_co_reap(&c);
 out:

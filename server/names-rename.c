@@ -183,7 +183,7 @@ int coroutine_fn names_rename(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireRenameReq *req = r->req;
-	g_auto(Change) c = { 0 };
+	g_auto(Change) c = { .caller = r };
 	Entry e[2] = { 0 };
 	int res;
 

@@ -7,16 +7,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/leases.h"
 #include "server/record.h"
 
-static int coroutine_fn lookup_name(Server *s, Entry *e, WireEntryRep *rep)
+static int coroutine_fn lookup_name(Server *s, Entry *e, const RpcReq *lease, WireEntryRep *rep)
 {
 	/* a name may go between its record and its inode; not for ever */
 	for (uint32_t tries = 0; tries < 1000; tries++) {
 		int r = entry_co_read(s, e);
 		if (r < 0)
 			return r;
-		r = entry_co_reply(s, e->ino, e->mode, rep);
+		r = entry_co_reply(s, e->ino, e->mode, lease, rep);
 		if (r != -ENOENT)
 			return r;
 	}
@@ -24,15 +25,31 @@ static int coroutine_fn lookup_name(Server *s, Entry *e, WireEntryRep *rep)
 	return -EIO;
 }
 
-static int coroutine_fn lookup_in(Server *s, Entry *e, uint32_t flags, WireEntryRep *rep)
+static int coroutine_fn lookup_in(Server *s, Entry *e, const RpcReq *r, WireEntryRep *rep)
 {
+	uint32_t flags = ((const WireNameReq *)r->req)->flags;
+
 	if (flags & WIRE_LOOKUP_CHILD)
 		return names_co_lookup_child(s, e->dir, &e->name, rep);
 	if (strcmp(e->name.text, ".") == 0)
-		return entry_co_reply(s, e->dir->d.attr.ino, S_IFDIR, rep);
+		return entry_co_reply(s, e->dir->d.attr.ino, S_IFDIR, NULL, rep);
 	if (strcmp(e->name.text, "..") == 0)
-		return entry_co_reply(s, e->dir->d.parent, S_IFDIR, rep);
-	return lookup_name(s, e, rep);
+		return entry_co_reply(s, e->dir->d.parent, S_IFDIR, NULL, rep);
+	return lookup_name(s, e, flags & WIRE_LOOKUP_LEASE ? r : NULL, rep);
+}
+
+/* Who keeps the directory's names may also keep that there is none. */
+static int coroutine_fn lookup_leased(Server *s, Entry *e, const RpcReq *r, WireEntryRep *rep)
+{
+	const WireNameReq *req = r->req;
+	uint64_t version = e->dir->version;
+	int res = lookup_in(s, e, r, rep);
+
+	if (!(req->flags & WIRE_LOOKUP_LEASE) || (res < 0 && res != -ENOENT))
+		return res;
+	if (leases_grant_since(s, r, e->dir, version))
+		rep->lease |= WIRE_LEASE_DIR;
+	return 0;
 }
 
 static int coroutine_fn lookup(void *ctx, RpcReq *r)
@@ -47,7 +64,7 @@ static int coroutine_fn lookup(void *ctx, RpcReq *r)
 	res = entry_co_get_dir(s, req->dir, &e.dir);
 	if (res < 0)
 		return res;
-	res = lookup_in(s, &e, req->flags, r->rep);
+	res = lookup_leased(s, &e, r, r->rep);
 	entry_close(s, &e);
 	return res;
 }

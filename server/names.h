@@ -10,8 +10,8 @@ int coroutine_fn names_readdir(void *ctx, RpcReq *r);
 
 /* names-remote.c: directories whose inode lives on another peer than their
  * name. This side changes the name; it decides. The directory of e is locked. */
-int coroutine_fn names_co_make_remote(Server *s, Entry *e, const WireCreateReq *req, WireEntryRep *rep);
-int coroutine_fn names_co_remove_remote(Server *s, Entry *e);
+int coroutine_fn names_co_make_remote(Server *s, Entry *e, const RpcReq *r, WireEntryRep *rep);
+int coroutine_fn names_co_remove_remote(Server *s, Entry *e, const RpcReq *r);
 /* LOOKUP with WIRE_LOOKUP_CHILD. */
 int coroutine_fn names_co_lookup_child(Server *s, Inode *dir, const Name *name, WireEntryRep *rep);
 

@@ -10,6 +10,7 @@
 
 #include "server/filemap.h"
 #include "server/internal.h"
+#include "server/leases.h"
 #include "server/store.h"
 
 #define DEFAULT_CHUNK_SHIFT 22
@@ -75,6 +76,7 @@ static bool open_parts(Server *s, GError **error)
 	s->intents = intents_new(s);
 	s->orphans = orphans_new(s);
 	s->locks = locks_new(s);
+	s->leases = leases_new(s);
 	s->maps = filemaps_new(s);
 	add_counters(s);
 	s->cuts = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
@@ -139,6 +141,7 @@ void server_attach(Server *s, Rpc *rpc)
 	orphans_attach(s);
 	data_attach(s);
 	locks_attach(s);
+	leases_attach(s);
 	peer_attach(s);
 	objects_attach(s->objects, rpc);
 }
@@ -177,6 +180,7 @@ void server_free(Server *s)
 		g_hash_table_destroy(s->cuts);
 	}
 	filemaps_free(s->maps);
+	leases_free(s->leases);
 	locks_free(s->locks);
 	orphans_free(s->orphans);
 	intents_free(s->intents);

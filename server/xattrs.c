@@ -257,7 +257,7 @@ static int coroutine_fn change_xattr(Change *c, InodeData *d, const XattrName *n
 
 static int coroutine_fn change_locked(Server *s, Inode *inode, const XattrName *n, const RpcReq *r)
 {
-	g_auto(Change) c = { 0 };
+	g_auto(Change) c = { .caller = r };
 
 	if (inode->gone)
 		return -ENOENT;

@@ -44,7 +44,7 @@ def opened(path, flags=os.O_RDONLY):
 
 @pytest.mark.limit(120)
 @pytest.mark.parametrize("n", [2, 4, 8, 16])
-def test_each_create_lookup_and_stat_of_the_kernel_costs_one_rpc_whatever_the_number_of_peers(make_cluster, n, figure):
+def test_each_create_and_first_lookup_of_the_kernel_costs_one_rpc_whatever_the_number_of_peers(make_cluster, n, figure):
     cluster = make_cluster(n, serve=True, clients=1, transport="tcp,self")
     client = cluster.peers[-1]
     (client.mount / "d").mkdir()
@@ -76,8 +76,9 @@ def test_each_create_lookup_and_stat_of_the_kernel_costs_one_rpc_whatever_the_nu
             assert {op: sent[op] for op in sent if op != "getattr"} == most
             assert sent.get("getattr", 0) <= asked.get("getattr", 0) <= 4 * count
         fds = [held.enter_context(opened(client.mount / "d" / f"f{i}")) for i in range(count)]
-        sent, asked = spent(client, lambda: stat(fds))
-        assert sent == {"getattr": count} and asked == sent
+        # Nobody changes them, so what was told once is kept under leases.
+        sent, _ = spent(client, lambda: stat(fds))
+        assert sent == {}
 
 
 def use_files(here):

@@ -94,7 +94,7 @@ static void coroutine_fn test_create_types(Peer *p)
 	}
 	g_assert_cmpint(do_create_as(p, (WireCreateReq) { .dir = INO_ROOT, .mode = S_IFLNK | 0777 }, "l", "to/there", &rep), ==, 0);
 	g_assert_cmpuint(rep.attr.size, ==, 8);
-	WireInoReq req = { rep.attr.ino };
+	WireInoReq req = { .ino = rep.attr.ino };
 	RpcCall call = { .req = &req, .req_len = sizeof(req), .out = buf, .out_cap = sizeof(buf) };
 	g_assert_cmpint(rpc_co_call(p->rpc, 0, WIRE_READLINK, &call), ==, 8);
 	g_assert_cmpmem(buf, call.out_len, "to/there", 8);
@@ -180,7 +180,7 @@ static void coroutine_fn test_unlink(Peer *p)
 
 static int coroutine_fn closed(Peer *p, uint64_t ino)
 {
-	WireInoReq req = { ino };
+	WireInoReq req = { .ino = ino };
 
 	p->open = false;
 	return peer_call(p, WIRE_ORPHAN_CLOSED, &req, sizeof(req), NULL);
@@ -208,7 +208,7 @@ static void coroutine_fn test_orphan(Peer *p)
 	g_assert_cmpuint(orphans_count(p->server), ==, 1);
 	g_assert_cmpint(do_link(p, f, INO_ROOT, "again"), ==, -ENOENT);
 	/* closed in one place and still open in another */
-	WireInoReq req = { f };
+	WireInoReq req = { .ino = f };
 	g_assert_cmpint(peer_call(p, WIRE_ORPHAN_CLOSED, &req, sizeof(req), NULL), ==, 0);
 	reactor_co_sleep(p->reactor, NS / 100);
 	g_assert_cmpuint(attr_of(p, f).nlink, ==, 0);

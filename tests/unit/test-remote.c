@@ -224,7 +224,7 @@ static void coroutine_fn co_orphans(void *arg)
 	WireAttr attr;
 
 	/* a asks those who have ever called it */
-	WireInoReq req = { f };
+	WireInoReq req = { .ino = f };
 	WireAttrRep rep;
 	RpcCall get = { .req = &req, .req_len = sizeof(req), .rep = &rep };
 	g_assert_cmpint(rpc_co_call(b->rpc, 0, WIRE_GETATTR, &get), ==, 0);

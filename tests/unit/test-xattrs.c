@@ -53,7 +53,7 @@ static int coroutine_fn remove_xattr(Peer *p, uint64_t ino, const char *name)
 
 static int coroutine_fn list(Peer *p, uint64_t ino, char *buf, size_t cap)
 {
-	WireInoReq req = { ino };
+	WireInoReq req = { .ino = ino };
 	RpcCall c = { .req = &req, .req_len = sizeof(req), .out = buf, .out_cap = cap };
 
 	return rpc_co_call(p->rpc, rpc_self(p->rpc), WIRE_LISTXATTR, &c);

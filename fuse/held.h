@@ -1,0 +1,102 @@
+#pragma once
+/*
+ * The leases that this mount holds, and what it keeps under them: attributes of
+ * inodes and names in directories, so that what nobody changes is asked once.
+ * Memory only; what goes to the kernel and to homes is in leases.h.
+ *
+ * A grant counts when nothing has happened to its inode since the request was
+ * sent that brought it: no recall, no change of our own, no loss of touch with
+ * the home (rpc.h). So a recall that overtakes the grant it is about wins, and
+ * homes need not number either of them. What happened last is kept by a hash of
+ * the number, so now and then a grant is refused for another inode's sake.
+ *
+ * Bounded; the inodes that were used least recently go.
+ */
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/wire.h"
+
+typedef struct Held Held;
+
+typedef struct HeldOptions {
+	uint32_t max_inodes, max_names;
+	/* as rpc_lease_term() and rpc_lease_until_ns() */
+	uint64_t (*term)(void *arg, uint16_t home);
+	int64_t (*until_ns)(void *arg, uint16_t home, uint64_t term);
+	/* an inode goes of which the kernel may have attributes */
+	void (*untold)(void *arg, uint64_t ino);
+	void *arg;
+} HeldOptions;
+
+Held *held_new(const HeldOptions *opts);
+void held_free(Held *h);
+
+/* ---- grants ---- */
+
+/* What was the case when a request was sent. */
+typedef struct HeldAsk {
+	uint64_t event, term;
+	uint16_t home;
+} HeldAsk;
+HeldAsk held_ask(Held *h, uint16_t home);
+
+/* The home has granted a lease on attr->ino, or, without attributes, on ino.
+ * False: it does not count. */
+bool held_grant(Held *h, const HeldAsk *ask, const WireAttr *attr);
+bool held_grant_bare(Held *h, const HeldAsk *ask, uint64_t ino);
+
+/* What is kept of an inode, valid until the next call here or yield; NULL: it
+ * must be asked. */
+const WireAttr *held_attr(Held *h, uint64_t ino);
+/* Until when the lease lasts without further word, CLOCK_MONOTONIC in ns;
+ * 0: there is none. */
+int64_t held_until_ns(Held *h, uint64_t ino);
+
+/* ---- names, of directories with a lease ---- */
+
+typedef struct HeldName {
+	uint64_t ino, cookie; /* ino 0: there is no such name; cookie 0: not known */
+	uint32_t mode;        /* type bits */
+	uint16_t len;
+	char text[];
+} HeldName;
+
+/* NULL: must be asked. */
+const HeldName *held_name(Held *h, uint64_t dir, const char *name, size_t len);
+/* Both right after a grant of dir that counted. ino 0: there is no such name. */
+void held_put_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_t ino, uint32_t mode);
+/* The names of a directory in the order of their cookies, read in portions:
+ * `from` is the cookie that a portion was asked with. Ignored where it does not
+ * continue what is kept. */
+void held_put_listing(Held *h, uint64_t dir, uint64_t from, GPtrArray *names, bool eof);
+/* The kept names behind a cookie, *ret_n of them: none at the end of the
+ * directory. NULL where the listing is not kept that far. */
+HeldName *const *held_listing(Held *h, uint64_t dir, uint64_t cookie, uint32_t *ret_n);
+HeldName *held_name_new(const char *name, size_t len, uint64_t ino, uint32_t mode, uint64_t cookie);
+
+/* ---- what happens ---- */
+
+/* The home recalls: forgotten, and grants that are under way do not count. */
+void held_recall(Held *h, uint64_t ino);
+/* A change of ours of these inodes begins, and is over: meanwhile nothing is
+ * kept of them. */
+void held_begin(Held *h, const uint64_t *inos, uint32_t n);
+void held_end(Held *h, const uint64_t *inos, uint32_t n);
+
+/* ---- what the kernel has ---- */
+
+/* Its attributes are on their way to the kernel, for it to keep. */
+void held_tell(Held *h, uint64_t ino);
+/* Its attributes were shown to the kernel, kept or not: pages that it has are
+ * as new as that. */
+void held_show(Held *h, const WireAttr *attr);
+/* Are the pages that the kernel has of it good? */
+bool held_pages_good(Held *h, uint64_t ino);
+
+/* Inodes and names that are kept, and how often what was asked was there. */
+typedef struct HeldStats {
+	uint64_t inodes, names, hits, misses, refused;
+} HeldStats;
+const HeldStats *held_stats(const Held *h);

@@ -1,0 +1,159 @@
+#include "fuse/recall.h"
+
+#include <errno.h>
+#include <time.h>
+
+/* Of attributes at 200 bytes each, and of names at about 80. */
+#define INODES_MAX 262144u
+#define NAMES_MAX 524288u
+#define TELL_MINOR 32 /* of the protocol: Linux 5.10 */
+#define TELL_MAX_S 86400
+
+/* ---- mapped pages ---- */
+
+#define MOMENT_NS INT64_C(50000000)
+
+typedef struct PageDrop {
+	Mount *m;
+	uint64_t ino;
+	bool later, again;
+} PageDrop;
+
+static void coroutine_fn drop_once(PageDrop *d)
+{
+	struct {
+		struct fuse_out_header out;
+		struct fuse_notify_inval_inode_out arg; /* len 0: all of it */
+	} msg = {
+		.out = { .len = sizeof(msg), .error = FUSE_NOTIFY_INVAL_INODE },
+		.arg = { .ino = d->ino },
+	};
+	Mount *m = d->m;
+	bool later = d->later;
+
+	d->later = d->again = false;
+	if (later)
+		reactor_co_sleep(m->reactor, MOMENT_NS);
+	if (!m->stopping)
+		uring_co_write_blocking(reactor_uring(m->reactor), m->fd, &msg, sizeof(msg));
+}
+
+static void coroutine_fn drop_pages(void *arg)
+{
+	PageDrop *d = arg;
+	Mount *m = d->m;
+
+	do
+		drop_once(d);
+	while ((d->again || d->later) && !m->stopping);
+	g_hash_table_remove(m->page_drops, &d->ino);
+}
+
+/* One at a time for each file: what comes meanwhile is done once more. */
+static void spawn_drop(Mount *m, uint64_t ino, bool later)
+{
+	PageDrop *d = g_hash_table_lookup(m->page_drops, &ino);
+
+	if (m->stopping || !open_table_is_open(m->opens, ino))
+		return;
+	if (d) {
+		d->again = d->again || !later;
+		d->later = d->later || later;
+		return;
+	}
+	d = g_new(PageDrop, 1);
+	*d = (PageDrop) { .m = m, .ino = ino, .later = later };
+	g_hash_table_insert(m->page_drops, &d->ino, d);
+	mount_spawn(m, drop_pages, d);
+}
+
+void recall_pages_read(Mount *m, uint64_t ino)
+{
+	if (m->held && !held_until_ns(m->held, ino))
+		spawn_drop(m, ino, true);
+}
+
+/* ---- recalls ---- */
+
+static int coroutine_fn serve_recall(void *ctx, RpcReq *r)
+{
+	Mount *m = ctx;
+	const WireRecallReq *req = r->req;
+
+	if (req->n > WIRE_RECALL_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < req->n; i++) {
+		held_recall(m->held, req->inos[i]);
+		spawn_drop(m, req->inos[i], false);
+	}
+	return 0;
+}
+
+static uint64_t lease_term(void *arg, uint16_t home)
+{
+	return rpc_lease_term(((Mount *)arg)->rpc, home);
+}
+
+static int64_t lease_until_ns(void *arg, uint16_t home, uint64_t term)
+{
+	return rpc_lease_until_ns(((Mount *)arg)->rpc, home, term);
+}
+
+static void untold(void *arg, uint64_t ino)
+{
+	mount_forget_attr(arg, ino);
+}
+
+static const struct {
+	const char *name;
+	size_t offset;
+} rows[] = {
+	{ "lease.kept_inodes", offsetof(HeldStats, inodes) },
+	{ "lease.kept_names", offsetof(HeldStats, names) },
+	{ "lease.hits", offsetof(HeldStats, hits) },
+	{ "lease.misses", offsetof(HeldStats, misses) },
+	{ "lease.grants_refused", offsetof(HeldStats, refused) },
+};
+
+static uint64_t *row_value(Mount *m, size_t i)
+{
+	return (uint64_t *)((char *)held_stats(m->held) + rows[i].offset);
+}
+
+void recall_attach(Mount *m)
+{
+	HeldOptions opts = {
+		.max_inodes = INODES_MAX, .max_names = NAMES_MAX,
+		.term = lease_term, .until_ns = lease_until_ns, .untold = untold, .arg = m,
+	};
+
+	m->held = held_new(&opts);
+	m->page_drops = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+	rpc_serve(m->rpc, WIRE_RECALL, serve_recall, m);
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+		counters_add(m->opts.counters, rows[i].name, row_value(m, i));
+}
+
+void recall_detach(Mount *m)
+{
+	for (size_t i = 0; m->held && i < G_N_ELEMENTS(rows); i++)
+		counters_remove(m->opts.counters, row_value(m, i));
+	g_clear_pointer(&m->page_drops, g_hash_table_unref);
+	held_free(g_steal_pointer(&m->held));
+}
+
+double recall_tell(Mount *m, uint64_t ino)
+{
+	struct timespec now;
+	int64_t until_ns;
+
+	if (!m->held || m->kernel_minor < TELL_MINOR)
+		return m->timeout;
+	until_ns = held_until_ns(m->held, ino);
+	if (!until_ns)
+		return 0;
+	held_tell(m->held, ino);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	double left = (double)(until_ns / 1000000) / 1e3 - ((double)now.tv_sec + (double)now.tv_nsec / 1e9);
+	return CLAMP(left, 0, TELL_MAX_S);
+}

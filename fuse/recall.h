@@ -1,0 +1,31 @@
+#pragma once
+/*
+ * The leases of a mount towards the two others: homes, which call them back,
+ * and the kernel, which may keep attributes for as long as we hold a lease.
+ *
+ * A recall must be answered without waiting for anything, since a change waits
+ * for it with its inode locked (server/leases.h). So the kernel is only told
+ * that attributes are stale, which takes none of its locks; with AUTO_INVAL_DATA
+ * it asks for them before the next read(2), and drops its pages where mtime
+ * moved, as it does with each change. Names it keeps none of: each step of a
+ * path asks us, and we know.
+ *
+ * Attributes go to the kernel for keeping only in replies to GETATTR: alone
+ * there it is certain (from 5.10 on) that a notification in between wins.
+ *
+ * Mapped pages are read without asking for anything, so those of files that are
+ * open here are dropped when their lease goes. That may wait for page locks and
+ * for pages to be written, so it is done behind, on a thread of the kernel: what
+ * another mount writes shows in a mapping soon, not at once.
+ */
+#include "fuse/internal.h"
+
+/* Registers RECALL; makes m->held. Only where there can be other mounts. */
+void recall_attach(Mount *m);
+void recall_detach(Mount *m);
+/* Attributes of ino go into a reply to GETATTR: how many seconds the kernel may
+ * keep them. */
+double recall_tell(Mount *m, uint64_t ino);
+/* Pages of an open file were read. Where no lease covers them (it is being
+ * changed) nobody will say when they go bad: they are dropped after a moment. */
+void recall_pages_read(Mount *m, uint64_t ino);

@@ -1,0 +1,40 @@
+#pragma once
+/*
+ * Leases: which mounts keep what of the inodes of this home. A mount that asks
+ * for it is granted a shared lease with the reply: it may keep an inode's
+ * attributes and data, and, of a directory, its names, until it is called back.
+ *
+ * Every change of an inode stands between leases_co_begin() and leases_end():
+ * begin calls back whoever has a lease, and until end none is granted. So who
+ * has a lease has what is committed, and once a change has returned nobody
+ * keeps anything older.
+ *
+ * A change waits for the answers with the inode's lock held. That can't block
+ * anybody for good: a mount answers a recall without waiting for anything
+ * (fuse/leases.h), on coroutines that nothing else uses; and one that does not
+ * answer loses its leases by time (rpc.h), within RPC_LEASE_GRANTED_NS. Reading
+ * takes no lock and goes on.
+ *
+ * The mount that asks for a change has given up what it keeps of the inodes
+ * that its request names (wire_changes()) before it sent it, so it is not
+ * called back for those.
+ */
+#include "server/internal.h"
+
+/* r: who asks. False: not now. The reply must then hold what the inode is at
+ * this moment, without a yield in between; for names in a directory, which
+ * takes reading, see leases_grant_since(). */
+bool leases_grant(Server *s, const RpcReq *r, Inode *inode);
+/* The same for what was read since the inode's version was `version`; false
+ * also where it has changed since. */
+bool leases_grant_since(Server *s, const RpcReq *r, Inode *inode, uint64_t version);
+
+/* Before a change of up to four inodes (NULL ones are fine), which are locked.
+ * caller: the request that is the cause, or NULL: all are called back. Nests.
+ * May yield. */
+void coroutine_fn leases_co_begin(Server *s, Inode *const inodes[], uint32_t n, const RpcReq *caller);
+/* After it, whether it came about or not. */
+void leases_end(Inode *const inodes[], uint32_t n);
+
+/* Called by server_attach(). */
+void leases_attach(Server *s);
