@@ -23,6 +23,11 @@
 #define FUSE_OVER_IO_URING (1ULL << 41) /* 6.14 */
 #endif
 
+/* A notification (6.16): each name that the kernel keeps is to be looked up again
+ * before its next use. Takes none of the kernel's locks. */
+#define FUSE_NOTIFY_INC_EPOCH_CODE 8
+#define FUSE_NOTIFY_INC_EPOCH_MINOR 44
+
 /* FUSE over io_uring (6.14): what lies in the buffers that an entry registers,
  * and in the second half of its 128-byte SQE. */
 #ifndef FUSE_URING_IN_OUT_HEADER_SZ

@@ -8,6 +8,7 @@ typedef struct HeldInode {
 	uint64_t ino, term;
 	uint16_t home;
 	bool has_attr, told, shown;
+	uint64_t names_told; /* == Held.names_epoch: the kernel may have some */
 	int64_t shown_mtime_ns;
 	WireAttr attr;
 	GHashTable *names; /* HeldName by text, owned; NULL: none */
@@ -22,6 +23,7 @@ struct Held {
 	GHashTable *inodes; /* number -> HeldInode */
 	GQueue lru;         /* the latest first */
 	uint64_t events;
+	uint64_t names_epoch; /* from 1; ends when the kernel forgets all names */
 	uint64_t *last_event; /* by bucket of the number */
 	uint32_t *changing;   /* the same: changes of ours under way */
 	HeldStats stats;
@@ -80,6 +82,7 @@ Held *held_new(const HeldOptions *opts)
 
 	*h = (Held) {
 		.opts = *opts,
+		.names_epoch = 1,
 		.inodes = g_hash_table_new(g_int64_hash, g_int64_equal),
 		.last_event = g_new0(uint64_t, BUCKETS),
 		.changing = g_new0(uint32_t, BUCKETS),
@@ -101,6 +104,10 @@ static void untell_and_forget(Held *h, HeldInode *i)
 {
 	if (i->told)
 		h->opts.untold(h->opts.arg, i->ino);
+	if (i->names_told == h->names_epoch) {
+		h->names_epoch++;
+		h->opts.untold_names(h->opts.arg);
+	}
 	forget(h, i);
 }
 
@@ -365,6 +372,14 @@ void held_tell(Held *h, uint64_t ino)
 
 	if (i)
 		i->told = true;
+}
+
+void held_tell_name(Held *h, uint64_t dir)
+{
+	HeldInode *i = g_hash_table_lookup(h->inodes, &dir);
+
+	if (i)
+		i->names_told = h->names_epoch;
 }
 
 void held_show(Held *h, const WireAttr *attr)

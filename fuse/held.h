@@ -27,6 +27,8 @@ typedef struct HeldOptions {
 	int64_t (*until_ns)(void *arg, uint16_t home, uint64_t term);
 	/* an inode goes of which the kernel may have attributes */
 	void (*untold)(void *arg, uint64_t ino);
+	/* ... a directory, of which it may have names: it is to forget all names */
+	void (*untold_names)(void *arg);
 	void *arg;
 } HeldOptions;
 
@@ -89,6 +91,8 @@ void held_end(Held *h, const uint64_t *inos, uint32_t n);
 
 /* Its attributes are on their way to the kernel, for it to keep. */
 void held_tell(Held *h, uint64_t ino);
+/* The same for a name in a directory, or that there is none of that name. */
+void held_tell_name(Held *h, uint64_t dir);
 /* Its attributes were shown to the kernel, kept or not: pages that it has are
  * as new as that. */
 void held_show(Held *h, const WireAttr *attr);

@@ -99,7 +99,8 @@ void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_para
 void ops_note_attr(Mount *m, const WireAttr *attr);
 /* Completes an entry whose attributes are at another home. */
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep);
-void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep);
+/* timeout: seconds the kernel may keep the name. */
+void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout);
 /* timeout: seconds the kernel may keep them. */
 void ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout);
 /* Copies a name behind a request struct. Its length, or -ENAMETOOLONG. */

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "fuse/internal.h"
+#include "fuse/recall.h"
 
 static_assert(offsetof(NameMsg, name) == sizeof(WireNameReq), "a name follows its struct");
 static_assert(offsetof(CreateMsg, name) == sizeof(WireCreateReq), "a name follows its struct");
@@ -52,13 +52,12 @@ static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name,
 	return r < 0 ? r : ops_co_complete(m, ret_rep);
 }
 
-static void reply_negative(fuse_req_t req)
+static void reply_negative(fuse_req_t req, double timeout)
 {
-	Mount *m = mount_of(req);
-	struct fuse_entry_param none = { .entry_timeout = m->timeout };
+	struct fuse_entry_param none = { .entry_timeout = timeout };
 
 	/* Number 0: there is no such name, and the kernel may remember that. */
-	if (m->timeout > 0)
+	if (timeout > 0)
 		fuse_reply_entry(req, &none);
 	else
 		fuse_reply_err(req, ENOENT);
@@ -66,15 +65,16 @@ static void reply_negative(fuse_req_t req)
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	Mount *m = mount_of(req);
 	WireEntryRep rep;
-	int r = co_lookup(mount_of(req), parent, name, &rep);
+	int r = co_lookup(m, parent, name, &rep);
 
 	if (r == -ENOENT)
-		reply_negative(req);
+		reply_negative(req, recall_tell_name(m, parent));
 	else if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_entry(req, &rep);
+		ops_reply_entry(req, &rep, recall_tell_name(m, parent));
 }
 
 /* ---- new names ---- */
@@ -109,7 +109,7 @@ static void coroutine_fn create_and_reply(fuse_req_t req, fuse_ino_t parent, con
 	if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_entry(req, &rep);
+		ops_reply_entry(req, &rep, mount_of(req)->timeout);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -152,7 +152,7 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 	if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_entry(req, &rep);
+		ops_reply_entry(req, &rep, mount_of(req)->timeout);
 }
 
 /* ---- names that go ---- */

@@ -116,11 +116,12 @@ int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)
 	return r == -ESTALE ? -ENOENT : r;
 }
 
-void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep)
+void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout)
 {
 	struct fuse_entry_param entry;
 
 	ops_fill_entry(mount_of(req), &rep->attr, &entry);
+	entry.entry_timeout = timeout;
 	ops_note_attr(mount_of(req), &rep->attr);
 	fuse_reply_entry(req, &entry);
 }

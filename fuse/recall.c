@@ -1,7 +1,6 @@
 #include "fuse/recall.h"
 
 #include <errno.h>
-#include <time.h>
 
 /* Of attributes at 200 bytes each, and of names at about 80. */
 #define INODES_MAX 262144u
@@ -104,6 +103,16 @@ static void untold(void *arg, uint64_t ino)
 	mount_forget_attr(arg, ino);
 }
 
+static void untold_names(void *arg)
+{
+	Mount *m = arg;
+	struct fuse_out_header out = { .len = sizeof(out), .error = FUSE_NOTIFY_INC_EPOCH_CODE };
+	struct iovec iov = { &out, sizeof(out) };
+
+	if (m->classic)
+		channel_classic_write(m->classic, &iov, 1);
+}
+
 static const struct {
 	const char *name;
 	size_t offset;
@@ -124,7 +133,7 @@ void recall_attach(Mount *m)
 {
 	HeldOptions opts = {
 		.max_inodes = INODES_MAX, .max_names = NAMES_MAX,
-		.term = lease_term, .until_ns = lease_until_ns, .untold = untold, .arg = m,
+		.term = lease_term, .until_ns = lease_until_ns, .untold = untold, .untold_names = untold_names, .arg = m,
 	};
 
 	m->held = held_new(&opts);
@@ -142,18 +151,29 @@ void recall_detach(Mount *m)
 	held_free(g_steal_pointer(&m->held));
 }
 
-double recall_tell(Mount *m, uint64_t ino)
+/* Seconds that a lease lasts without further word: a process that is stopped
+ * can't tell the kernel when it is over. */
+static double seconds_left(Mount *m, uint64_t ino)
 {
-	struct timespec now;
-	int64_t until_ns;
+	int64_t until_ns = held_until_ns(m->held, ino);
 
-	if (!m->held || m->kernel_minor < TELL_MINOR)
-		return m->timeout;
-	until_ns = held_until_ns(m->held, ino);
 	if (!until_ns)
 		return 0;
+	return CLAMP((double)(until_ns - g_get_monotonic_time() * 1000) / 1e9, 0, TELL_MAX_S);
+}
+
+double recall_tell(Mount *m, uint64_t ino)
+{
+	if (!m->held || m->kernel_minor < TELL_MINOR)
+		return m->timeout;
 	held_tell(m->held, ino);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	double left = (double)(until_ns / 1000000) / 1e3 - ((double)now.tv_sec + (double)now.tv_nsec / 1e9);
-	return CLAMP(left, 0, TELL_MAX_S);
+	return seconds_left(m, ino);
+}
+
+double recall_tell_name(Mount *m, uint64_t dir)
+{
+	if (!m->held || m->kernel_minor < FUSE_NOTIFY_INC_EPOCH_MINOR)
+		return m->timeout;
+	held_tell_name(m->held, dir);
+	return seconds_left(m, dir);
 }

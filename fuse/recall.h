@@ -7,8 +7,9 @@
  * for it with its inode locked (server/leases.h). So the kernel is only told
  * that attributes are stale, which takes none of its locks; with AUTO_INVAL_DATA
  * it asks for them before the next read(2), and drops its pages where mtime
- * moved, as it does with each change. Names it keeps none of: each step of a
- * path asks us, and we know.
+ * moved, as it does with each change. Of names it is told that all it has must be
+ * looked up again (from 6.16 on), which costs calls to us and none to homes;
+ * older kernels keep no names.
  *
  * Attributes go to the kernel for keeping only in replies to GETATTR: alone
  * there it is certain (from 5.10 on) that a notification in between wins.
@@ -26,6 +27,8 @@ void recall_detach(Mount *m);
 /* Attributes of ino go into a reply to GETATTR: how many seconds the kernel may
  * keep them. */
 double recall_tell(Mount *m, uint64_t ino);
+/* The same for a reply to LOOKUP in a directory, found or not. */
+double recall_tell_name(Mount *m, uint64_t dir);
 /* Pages of an open file were read. Where no lease covers them (it is being
  * changed) nobody will say when they go bad: they are dropped after a moment. */
 void recall_pages_read(Mount *m, uint64_t ino);

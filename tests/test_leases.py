@@ -54,6 +54,40 @@ def test_what_nobody_changes_is_asked_once(make_cluster):
     assert counted(client, use, "rpc.sent.") == {}
 
 
+def fuse_minor():
+    return 44 if tuple(int(n) for n in os.uname().release.split(".")[:2]) >= (6, 16) else 0
+
+
+@pytest.mark.skipif(fuse_minor() < 44, reason="needs Linux 6.16, before which the kernel keeps no names of a shared tree")
+def test_paths_of_a_shared_tree_that_nobody_changes_cost_no_call_at_all(make_cluster):
+    cluster = make_cluster(3, transport="tcp,self")
+    (cluster.mounts[0] / "a" / "b").mkdir(parents=True)
+    for i in range(50):
+        (cluster.mounts[0] / "a" / "b" / f"f{i}").write_text("x")
+
+    def look(peer):
+        for i in range(50):
+            os.stat(peer.mount / "a" / "b" / f"f{i}")
+            assert not os.access(peer.mount / "a" / f"none{i}", os.F_OK)
+
+    for peer in cluster.peers:
+        look(peer)
+        asked = counted(peer, lambda: look(peer), "fuse.requests.")
+        assert sum(asked.values()) <= 6, asked  # the counters' own way to the root
+
+
+@SHARED
+def test_a_program_keeps_its_directory_when_names_change_elsewhere(tree, actor):
+    tree.at(0, "d", "e").mkdir(parents=True)
+    here = actor()
+    here.do(f"os.chdir({os.fspath(tree.at(1, 'd', 'e'))!r})")
+    for i in range(5):
+        tree.at(0, f"n{i}").touch()
+        tree.at(0, "d", f"n{i}").touch()
+        os.stat(tree.at(1, "d", "e"))
+        assert here("os.getcwd()") == os.fspath(tree.at(1, "d", "e"))
+
+
 def test_the_kernel_keeps_attributes_while_nobody_changes_them(make_cluster):
     cluster = make_cluster(3, transport="tcp,self")
     path = cluster.mounts[0] / "f"
@@ -93,11 +127,11 @@ def test_names_that_come_and_go_there_are_known_here(tree):
         tree.turn("d", "a").touch()
         for d in tree.all("d"):
             assert (d / "a").exists() and os.listdir(d) == ["a"]
-        os.rename(tree.turn("d", "a"), tree.turn("d", "b")) if len(tree.roots) == 1 else tree.turn("d", "a").unlink()
+        d = tree.turn("d")
+        os.rename(d / "a", d / "b")
         for d in tree.all("d"):
-            assert not (d / "a").exists()
-        for d in tree.all("d"):
-            (d / "b").unlink(missing_ok=True)
+            assert not (d / "a").exists() and (d / "b").exists() and os.listdir(d) == ["b"]
+        tree.turn("d", "b").unlink()
 
 
 @SHARED

@@ -10,7 +10,7 @@ typedef struct Fixture {
 	uint64_t term;
 	bool in_touch;
 	uint64_t untold; /* the last number, and how many */
-	uint32_t untolds;
+	uint32_t untolds, names_untold;
 } Fixture;
 
 static uint64_t term(void *arg, uint16_t home)
@@ -33,11 +33,16 @@ static void untold(void *arg, uint64_t ino)
 	f->untolds++;
 }
 
+static void untold_names(void *arg)
+{
+	((Fixture *)arg)->names_untold++;
+}
+
 static void set_up(Fixture *f, gconstpointer data)
 {
 	HeldOptions opts = {
 		.max_inodes = 4, .max_names = 16,
-		.term = term, .until_ns = until_ns, .untold = untold, .arg = f,
+		.term = term, .until_ns = until_ns, .untold = untold, .untold_names = untold_names, .arg = f,
 	};
 
 	f->term = 1;
@@ -127,6 +132,24 @@ static void test_the_kernel_is_untold_once_and_only_what_it_was_told(Fixture *f,
 	held_recall(f->held, 5);
 	g_assert_cmpuint(f->untolds, ==, 1);
 	g_assert_cmpuint(f->untold, ==, 5);
+}
+
+static void test_all_names_are_untold_at_once_and_not_again(Fixture *f, gconstpointer data)
+{
+	grant_now(f, 8);
+	grant_now(f, 9);
+	held_recall(f->held, 8);
+	g_assert_cmpuint(f->names_untold, ==, 0);
+	grant_now(f, 8);
+	held_tell_name(f->held, 8);
+	held_tell_name(f->held, 9);
+	held_recall(f->held, 8);
+	held_recall(f->held, 9); /* the kernel has forgotten these, too */
+	g_assert_cmpuint(f->names_untold, ==, 1);
+	grant_now(f, 9);
+	held_tell_name(f->held, 9);
+	held_recall(f->held, 9);
+	g_assert_cmpuint(f->names_untold, ==, 2);
 }
 
 static void test_what_was_used_least_recently_goes_first(Fixture *f, gconstpointer data)
@@ -252,6 +275,7 @@ int main(int argc, char **argv)
 	ADD(nothing_is_kept_during_an_own_change_nor_asked_before_its_end);
 	ADD(losing_touch_ends_all_of_a_term);
 	ADD(the_kernel_is_untold_once_and_only_what_it_was_told);
+	ADD(all_names_are_untold_at_once_and_not_again);
 	ADD(what_was_used_least_recently_goes_first);
 	ADD(names_go_with_their_directory);
 	ADD(a_name_of_255_bytes_is_kept_and_a_longer_one_not_known);
