@@ -93,7 +93,7 @@ typedef struct WireInoReq {
 } WireInoReq;
 typedef struct WireAttrRep {
 	WireAttr attr;
-	uint32_t lease, pad; /* GETATTR: WIRE_LEASE_INODE */
+	uint32_t lease, pad; /* WIRE_LEASE_INODE: granted, also by changes */
 } WireAttrRep;
 
 /* ---- names and attributes: served by the home ---- */
@@ -103,6 +103,7 @@ typedef struct WireNameReq {
 	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR; LOOKUP: WIRE_LOOKUP_* */
 	uint16_t name_len, pad;
 } WireNameReq;
+/* UNLINK answers with the attributes of the directory, where it grants a lease. */
 enum { WIRE_UNLINK_RMDIR = 1 << 0,
        /* has dir any name for the inode whose decimal number is the name? Waits
         * for changes of dir under way. For settling intents. */
@@ -116,7 +117,8 @@ enum { WIRE_UNLINK_RMDIR = 1 << 0,
 typedef struct WireEntryRep {
 	WireAttr attr;
 	uint32_t have_attr, created;
-	uint32_t lease, pad; /* LOOKUP: WIRE_LEASE_* */
+	uint32_t lease, pad; /* LOOKUP, CREATE: WIRE_LEASE_* */
+	WireAttr dir;        /* CREATE: the directory's, where a lease on it is granted */
 } WireEntryRep;
 
 typedef struct WireSetattrReq {
@@ -238,6 +240,7 @@ enum { WIRE_WRITE_KILL_SUIDGID = 1 << 0 };
 typedef struct WireWriteRep {
 	WireAttr attr;
 	uint32_t kind, runs;
+	uint32_t lease, pad; /* WIRE_LEASE_INODE */
 } WireWriteRep;
 
 /* Data has landed up to `end` (exclusive; 0: no new size): size becomes at
@@ -332,7 +335,7 @@ typedef struct WirePeerInfoRep {
 	OP(GETATTR, getattr, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
 	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(CREATE, create, WireCreateReq, WireEntryRep, WIRE_CHANGES) \
-	OP(UNLINK, unlink, WireNameReq, WireNone, WIRE_CHANGES) \
+	OP(UNLINK, unlink, WireNameReq, WireAttrRep, WIRE_CHANGES) \
 	OP(RENAME, rename, WireRenameReq, WireNone, WIRE_CHANGES | WIRE_CHANGES_TWO) \
 	OP(LINK, link, WireLinkReq, WireEntryRep, WIRE_CHANGES | WIRE_CHANGES_TWO) \
 	OP(READLINK, readlink, WireInoReq, WireNone, WIRE_IDEMPOTENT) \

@@ -261,14 +261,13 @@ static int coroutine_fn commit(Mount *m, uint64_t ino, uint64_t end, uint32_t fl
 	WireCommitReq req = { .ino = ino, .end = end, .flags = flags };
 	WireAttrRep rep;
 	RpcCall call = {
-		.req = &req, .req_len = sizeof(req), .rep = &rep,
+		.req = &req, .req_len = sizeof(req),
 		.in = blocks->data, .in_len = blocks->len * sizeof(WireBlocks),
 	};
-	int r = mount_co_call_ino(m, ino, WIRE_COMMIT, &call);
+	int r = mount_co_change_ino(m, WIRE_COMMIT, &call, &rep);
 
 	if (r < 0)
 		return r;
-	layouts_set_size(m->layouts, ino, rep.attr.size);
 	*ret_attr = rep.attr;
 	return 0;
 }
@@ -338,10 +337,12 @@ static int coroutine_fn write_home(Mount *m, uint64_t ino, const void *buf, size
 		.req = &req, .req_len = sizeof(req), .rep = &rep,
 		.in = buf, .in_len = len, .out = runs, .out_cap = runs_room(len),
 	};
-	int r = mount_co_call_ino(m, ino, WIRE_WRITE, &call);
+	HeldChange change;
+	int r = mount_co_change(m, ino, WIRE_WRITE, &call, &change);
 
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? -ESTALE : r;
+	mount_keep(m, &change, 0, rep.lease & WIRE_LEASE_INODE, &rep.attr);
 	*ret_attr = rep.attr;
 	if (rep.kind == WIRE_KIND_DATA) {
 		layouts_set_size(m->layouts, ino, rep.attr.size);

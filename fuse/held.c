@@ -227,18 +227,22 @@ int64_t held_until_ns(Held *h, uint64_t ino)
 
 /* ---- names in directories ---- */
 
-const HeldName *held_name(Held *h, uint64_t dir, const char *name, size_t len)
+static HeldName *find_name(HeldInode *i, const char *name, size_t len)
 {
 	_Alignas(HeldName) char room[sizeof(HeldName) + WIRE_NAME_MAX];
 	HeldName *key = (HeldName *)room;
-	HeldInode *i = len <= WIRE_NAME_MAX ? find(h, dir) : NULL;
-	const HeldName *n = NULL;
 
-	if (i && i->names) {
-		key->len = (uint16_t)len;
-		memcpy(key->text, name, len);
-		n = g_hash_table_lookup(i->names, key);
-	}
+	if (!i || !i->names || len > WIRE_NAME_MAX)
+		return NULL;
+	key->len = (uint16_t)len;
+	memcpy(key->text, name, len);
+	return g_hash_table_lookup(i->names, key);
+}
+
+const HeldName *held_name(Held *h, uint64_t dir, const char *name, size_t len)
+{
+	const HeldName *n = find_name(find(h, dir), name, len);
+
 	if (n)
 		h->stats.hits++;
 	else
@@ -347,21 +351,30 @@ void held_recall(Held *h, uint64_t ino)
 	happens(h, ino);
 }
 
-void held_begin(Held *h, const uint64_t *inos, uint32_t n)
+void held_begin(Held *h, uint16_t home, HeldChange *c)
 {
-	for (uint32_t k = 0; k < n; k++) {
-		h->changing[bucket(inos[k])]++;
-		happens(h, inos[k]);
+	for (uint32_t k = 0; k < c->n; k++) {
+		h->changing[bucket(c->inos[k])]++;
+		happens(h, c->inos[k]);
 	}
+	for (uint32_t k = 0; k < c->n; k++)
+		c->asks[k] = held_ask(h, home);
 }
 
-void held_end(Held *h, const uint64_t *inos, uint32_t n)
+void held_end(Held *h, HeldChange *c)
 {
-	for (uint32_t k = 0; k < n; k++) {
-		g_assert(h->changing[bucket(inos[k])] > 0);
-		h->changing[bucket(inos[k])]--;
-		happens(h, inos[k]);
+	bool undisturbed[2] = { false, false };
+
+	for (uint32_t k = 0; k < c->n; k++) {
+		uint32_t b = bucket(c->inos[k]);
+
+		g_assert(h->changing[b] > 0);
+		undisturbed[k] = --h->changing[b] == 0 && h->last_event[b] <= c->asks[k].event;
 	}
+	for (uint32_t k = 0; k < c->n; k++)
+		happens(h, c->inos[k]);
+	for (uint32_t k = 0; k < c->n; k++)
+		c->asks[k].event = undisturbed[k] ? h->events : 0;
 }
 
 /* ---- the kernel ---- */
@@ -374,12 +387,15 @@ void held_tell(Held *h, uint64_t ino)
 		i->told = true;
 }
 
-void held_tell_name(Held *h, uint64_t dir)
+bool held_tell_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_t ino)
 {
-	HeldInode *i = g_hash_table_lookup(h->inodes, &dir);
+	HeldInode *i = find(h, dir);
+	const HeldName *n = find_name(i, name, len);
 
-	if (i)
-		i->names_told = h->names_epoch;
+	if (!n || n->ino != ino)
+		return false;
+	i->names_told = h->names_epoch;
+	return true;
 }
 
 void held_show(Held *h, const WireAttr *attr)

@@ -82,17 +82,24 @@ HeldName *held_name_new(const char *name, size_t len, uint64_t ino, uint32_t mod
 
 /* The home recalls: forgotten, and grants that are under way do not count. */
 void held_recall(Held *h, uint64_t ino);
-/* A change of ours of these inodes begins, and is over: meanwhile nothing is
- * kept of them. */
-void held_begin(Held *h, const uint64_t *inos, uint32_t n);
-void held_end(Held *h, const uint64_t *inos, uint32_t n);
+/* A change of ours of up to two inodes, all at one home. Nothing is kept of them
+ * from its beginning to its end; what its own reply grants then counts, unless
+ * there was a recall or another change of ours meanwhile. */
+typedef struct HeldChange {
+	uint64_t inos[2];
+	uint32_t n;
+	HeldAsk asks[2]; /* for grants of the reply, after held_end() */
+} HeldChange;
+void held_begin(Held *h, uint16_t home, HeldChange *c);
+void held_end(Held *h, HeldChange *c);
 
 /* ---- what the kernel has ---- */
 
-/* Its attributes are on their way to the kernel, for it to keep. */
+/* Its attributes, as kept, are on their way to the kernel, for it to keep. */
 void held_tell(Held *h, uint64_t ino);
-/* The same for a name in a directory, or that there is none of that name. */
-void held_tell_name(Held *h, uint64_t dir);
+/* The same for a name in a directory, or, with ino 0, that there is none of that
+ * name. False: this is not what is kept. */
+bool held_tell_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_t ino);
 /* Its attributes were shown to the kernel, kept or not: pages that it has are
  * as new as that. */
 void held_show(Held *h, const WireAttr *attr);

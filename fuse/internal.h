@@ -80,6 +80,13 @@ static inline const void *request_arg(void)
  * that made no sense is -EIO. What is kept of inodes that the request changes
  * (wire_changes()) is given up before. */
 int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call);
+/* The same for a change whose reply may grant leases on what it has changed:
+ * mount_keep() takes them. */
+int coroutine_fn mount_co_change(Mount *m, uint64_t ino, WireOp op, RpcCall *call, HeldChange *ret_change);
+void mount_keep(Mount *m, const HeldChange *c, uint32_t which, bool granted, const WireAttr *attr);
+/* ... and for one of the inode that the request begins with, answered with its
+ * attributes. Errors as of mount_co_call_ino(). */
+int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, WireAttrRep *rep);
 /* The same, for requests about the inode itself: that there is no such inode
  * is -ESTALE, upon which the kernel looks the name up again. */
 int coroutine_fn mount_co_call_ino(Mount *m, uint64_t ino, WireOp op, RpcCall *call);

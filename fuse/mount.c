@@ -51,18 +51,48 @@ static const char *const opcode_names[OPCODES] = {
 
 /* ---- calls ---- */
 
-int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call)
+int coroutine_fn mount_co_change(Mount *m, uint64_t ino, WireOp op, RpcCall *call, HeldChange *ret_change)
 {
 	uint16_t home = map_home(m->map, ino);
-	uint64_t inos[2];
 
 	if (home == PEER_NONE)
 		return -ESTALE;
-	uint32_t n = m->held ? wire_changes(op, call->req, inos) : 0;
-	held_begin(m->held, inos, n);
+	if (m->held) {
+		ret_change->n = wire_changes(op, call->req, ret_change->inos);
+		held_begin(m->held, home, ret_change);
+	}
 	int r = rpc_co_call(m->rpc, home, op, call);
-	held_end(m->held, inos, n);
+	if (m->held)
+		held_end(m->held, ret_change);
 	return r == -EPROTO ? -EIO : r;
+}
+
+void mount_keep(Mount *m, const HeldChange *c, uint32_t which, bool granted, const WireAttr *attr)
+{
+	if (m->held && granted && attr->ino == c->inos[which])
+		held_grant(m->held, &c->asks[which], attr);
+}
+
+int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call)
+{
+	HeldChange change;
+
+	return mount_co_change(m, ino, op, call, &change);
+}
+
+int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, WireAttrRep *rep)
+{
+	HeldChange change;
+	uint64_t ino;
+
+	memcpy(&ino, call->req, sizeof(ino));
+	call->rep = rep;
+	int r = mount_co_change(m, ino, op, call, &change);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	mount_keep(m, &change, 0, rep->lease & WIRE_LEASE_INODE, &rep->attr);
+	layouts_set_size(m->layouts, ino, rep->attr.size);
+	return r;
 }
 
 int coroutine_fn mount_co_call_ino(Mount *m, uint64_t ino, WireOp op, RpcCall *call)
@@ -89,8 +119,10 @@ int coroutine_fn mount_co_getattr(Mount *m, uint64_t ino, WireAttr *ret_attr)
 		return r;
 	if (rep.lease & WIRE_LEASE_INODE && rep.attr.ino == ino)
 		held_grant(m->held, &ask, &rep.attr);
-	layouts_set_size(m->layouts, ino, rep.attr.size);
-	*ret_attr = rep.attr;
+	/* What is kept is what is; it may come from a reply to a later request. */
+	kept = m->held ? held_attr(m->held, ino) : NULL;
+	*ret_attr = kept ? *kept : rep.attr;
+	layouts_set_size(m->layouts, ino, ret_attr->size);
 	return 0;
 }
 

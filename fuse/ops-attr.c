@@ -62,12 +62,11 @@ static uint32_t to_valid(const Mount *m, int to_set)
 static int coroutine_fn co_setattr(Mount *m, const WireSetattrReq *req, WireAttr *ret_attr)
 {
 	WireAttrRep rep;
-	RpcCall call = { .req = req, .req_len = sizeof(*req), .rep = &rep };
-	int r = mount_co_call_ino(m, req->ino, WIRE_SETATTR, &call);
+	RpcCall call = { .req = req, .req_len = sizeof(*req) };
+	int r = mount_co_change_ino(m, WIRE_SETATTR, &call, &rep);
 
 	if (r < 0)
 		return r;
-	layouts_set_size(m->layouts, req->ino, rep.attr.size);
 	*ret_attr = rep.attr;
 	return 0;
 }

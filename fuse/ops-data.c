@@ -100,13 +100,11 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 		.mode = (uint32_t)mode, .writer = m->opts.store_peer,
 	};
 	WireAttrRep rep;
-	RpcCall call = { .req = &falloc, .req_len = sizeof(falloc), .rep = &rep };
-	int r = mount_co_call_ino(m, ino, WIRE_FALLOCATE, &call);
+	RpcCall call = { .req = &falloc, .req_len = sizeof(falloc) };
+	int r = mount_co_change_ino(m, WIRE_FALLOCATE, &call, &rep);
 
-	if (r >= 0) {
-		layouts_set_size(m->layouts, ino, rep.attr.size);
+	if (r >= 0)
 		r = co_kill_if_needed(req, ino, &rep.attr);
-	}
 	ops_reply(req, r);
 }
 

@@ -70,11 +70,11 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int r = co_lookup(m, parent, name, &rep);
 
 	if (r == -ENOENT)
-		reply_negative(req, recall_tell_name(m, parent));
+		reply_negative(req, recall_tell_name(m, parent, name, 0));
 	else if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_entry(req, &rep, recall_tell_name(m, parent));
+		ops_reply_entry(req, &rep, recall_tell_name(m, parent, name, rep.attr.ino));
 }
 
 /* ---- new names ---- */
@@ -97,8 +97,15 @@ int coroutine_fn ops_co_create(fuse_req_t req, fuse_ino_t parent, const char *na
 		return len;
 	msg.req.name_len = (uint16_t)len;
 	call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
-	int r = mount_co_call(m, parent, WIRE_CREATE, &call);
-	return r < 0 ? r : ops_co_complete(m, ret_rep);
+	HeldAsk ask = m->held ? held_ask(m->held, map_home(m->map, parent)) : (HeldAsk) { 0 };
+	HeldChange change;
+	int r = mount_co_change(m, parent, WIRE_CREATE, &call, &change);
+	if (r < 0)
+		return r;
+	if (ret_rep->lease & WIRE_LEASE_INODE)
+		held_grant(m->held, &ask, &ret_rep->attr);
+	mount_keep(m, &change, 0, ret_rep->lease & WIRE_LEASE_DIR, &ret_rep->dir);
+	return ops_co_complete(m, ret_rep);
 }
 
 static void coroutine_fn create_and_reply(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, const char *target)
@@ -159,16 +166,21 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 
 static void coroutine_fn remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t flags)
 {
+	Mount *m = mount_of(req);
 	NameMsg msg = { .req = { .dir = parent, .flags = flags } };
-	RpcCall call = { .req = &msg };
-	int len = ops_put_name(msg.name, name);
+	WireAttrRep rep;
+	RpcCall call = { .req = &msg, .rep = &rep };
+	HeldChange change;
+	int r = ops_put_name(msg.name, name);
 
-	if (len >= 0) {
-		msg.req.name_len = (uint16_t)len;
-		call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
-		len = mount_co_call(mount_of(req), parent, WIRE_UNLINK, &call);
+	if (r >= 0) {
+		msg.req.name_len = (uint16_t)r;
+		call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)r);
+		r = mount_co_change(m, parent, WIRE_UNLINK, &call, &change);
 	}
-	ops_reply(req, len);
+	if (r >= 0)
+		mount_keep(m, &change, 0, rep.lease & WIRE_LEASE_INODE, &rep.attr);
+	ops_reply(req, r);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -1,6 +1,7 @@
 #include "fuse/recall.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Of attributes at 200 bytes each, and of names at about 80. */
 #define INODES_MAX 262144u
@@ -170,10 +171,9 @@ double recall_tell(Mount *m, uint64_t ino)
 	return seconds_left(m, ino);
 }
 
-double recall_tell_name(Mount *m, uint64_t dir)
+double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino)
 {
 	if (!m->held || m->kernel_minor < FUSE_NOTIFY_INC_EPOCH_MINOR)
 		return m->timeout;
-	held_tell_name(m->held, dir);
-	return seconds_left(m, dir);
+	return held_tell_name(m->held, dir, name, strlen(name), ino) ? seconds_left(m, dir) : 0;
 }

@@ -24,11 +24,11 @@
 /* Registers RECALL; makes m->held. Only where there can be other mounts. */
 void recall_attach(Mount *m);
 void recall_detach(Mount *m);
-/* Attributes of ino go into a reply to GETATTR: how many seconds the kernel may
- * keep them. */
+/* Attributes of ino, just got from mount_co_getattr(), go into a reply to
+ * GETATTR: how many seconds the kernel may keep them. */
 double recall_tell(Mount *m, uint64_t ino);
-/* The same for a reply to LOOKUP in a directory, found or not. */
-double recall_tell_name(Mount *m, uint64_t dir);
+/* The same for a reply to LOOKUP: the name stands for ino, or (0) for nothing. */
+double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino);
 /* Pages of an open file were read. Where no lease covers them (it is being
  * changed) nobody will say when they go bad: they are dropped after a moment. */
 void recall_pages_read(Mount *m, uint64_t ino);

@@ -110,6 +110,8 @@ static int coroutine_fn setattr(void *ctx, RpcReq *r)
 	co_mutex_lock(&inode->lock);
 	res = setattr_locked(s, inode, r);
 	rep->attr = inode->d.attr;
+	if (res >= 0 && leases_grant_own(s, r, inode))
+		rep->lease = WIRE_LEASE_INODE;
 	co_mutex_unlock(&inode->lock);
 	inode_unref(s, inode);
 	return res;

@@ -243,6 +243,7 @@ int coroutine_fn data_write(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireWriteReq *q = r->req;
+	WireWriteRep *rep = r->rep;
 	Inode *inode;
 
 	if ((q->flags & ~(uint32_t)WIRE_WRITE_KILL_SUIDGID) || !data_writer_valid(s, q->writer))
@@ -253,7 +254,8 @@ int coroutine_fn data_write(void *ctx, RpcReq *r)
 	if (ret < 0)
 		return ret;
 	ret = write_file(s, inode, r);
-	data_end(s, inode);
+	if (data_end(s, inode, r))
+		rep->lease = WIRE_LEASE_INODE;
 	return ret;
 }
 
@@ -307,6 +309,7 @@ int coroutine_fn data_commit(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireCommitReq *q = r->req;
+	WireAttrRep *rep = r->rep;
 	Inode *inode;
 
 	if (q->flags & ~(uint32_t)WIRE_WRITE_KILL_SUIDGID)
@@ -317,6 +320,7 @@ int coroutine_fn data_commit(void *ctx, RpcReq *r)
 	if (ret < 0)
 		return ret;
 	ret = commit_file(s, inode, r);
-	data_end(s, inode);
+	if (data_end(s, inode, r))
+		rep->lease = WIRE_LEASE_INODE;
 	return ret;
 }

@@ -144,7 +144,8 @@ int coroutine_fn data_fallocate(void *ctx, RpcReq *r)
 	else
 		ret = fallocate_objects(s, inode, q);
 	rep->attr = inode->d.attr;
-	data_end(s, inode);
+	if (data_end(s, inode, r))
+		rep->lease = WIRE_LEASE_INODE;
 	return ret;
 }
 

@@ -68,10 +68,12 @@ int coroutine_fn data_co_begin(Server *s, uint64_t ino, const RpcReq *r, Inode *
 	return res;
 }
 
-void data_end(Server *s, Inode *inode)
+bool data_end(Server *s, Inode *inode, const RpcReq *r)
 {
 	leases_end(&inode, 1);
+	bool granted = leases_grant_own(s, r, inode);
 	data_unlock_file(s, inode);
+	return granted;
 }
 
 int coroutine_fn data_co_commit(Server *s, Inode *inode, MetaBatch *b, InodeData *d)

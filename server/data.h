@@ -14,9 +14,9 @@ int coroutine_fn data_co_get_file(Server *s, uint64_t ino, Inode **ret_inode);
 int coroutine_fn data_co_lock_file(Server *s, uint64_t ino, Inode **ret_inode);
 void data_unlock_file(Server *s, Inode *inode);
 /* The same two for a change that r asks for: nobody keeps anything of the file
- * in between (leases.h). */
+ * in between (leases.h). True: r is granted a lease on what it is now. */
 int coroutine_fn data_co_begin(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode);
-void data_end(Server *s, Inode *inode);
+bool data_end(Server *s, Inode *inode, const RpcReq *r);
 /* Puts d into the batch, commits and frees that, publishes d (moved out of the
  * caller's when this returns 0). The inode is locked; leases that are still
  * out are called back. */

@@ -36,6 +36,7 @@ struct Inode {
 	CoMutex lock;
 	uint64_t version; /* counts what was published */
 	uint32_t changing; /* changes under way: leases.h */
+	uint64_t changer;  /* session whose change was the last */
 	/* private to inode.c */
 	uint32_t refs;
 	GList lru;

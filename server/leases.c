@@ -128,6 +128,20 @@ bool leases_grant_since(Server *s, const RpcReq *r, Inode *inode, uint64_t versi
 	return inode->version == version && leases_grant(s, r, inode);
 }
 
+bool leases_grant_own(Server *s, const RpcReq *r, Inode *inode)
+{
+	bool alone = inode->changer == r->session;
+
+	inode->changer = r->session;
+	return alone && !s->opts.embedded && leases_grant(s, r, inode);
+}
+
+bool leases_grant_new(Server *s, const RpcReq *r, Inode *inode)
+{
+	inode->changer = r->session;
+	return leases_grant_own(s, r, inode);
+}
+
 /* ---- calling back ---- */
 
 typedef struct Recall {

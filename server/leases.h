@@ -29,6 +29,13 @@ bool leases_grant(Server *s, const RpcReq *r, Inode *inode);
  * also where it has changed since. */
 bool leases_grant_since(Server *s, const RpcReq *r, Inode *inode, uint64_t version);
 
+/* After a change that r has asked for, of an inode that is still locked: whoever
+ * changes one alone goes on keeping it. Where two mounts take turns neither is
+ * granted one, since it would only have to be called back. */
+bool leases_grant_own(Server *s, const RpcReq *r, Inode *inode);
+/* The same for an inode that r has made. */
+bool leases_grant_new(Server *s, const RpcReq *r, Inode *inode);
+
 /* Before a change of up to four inodes (NULL ones are fine), which are locked.
  * caller: the request that is the cause, or NULL: all are called back. Nests.
  * May yield. */

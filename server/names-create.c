@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "common/ino.h"
+#include "server/leases.h"
 #include "server/names.h"
 #include "server/seq.h"
 
@@ -90,8 +91,11 @@ static int coroutine_fn create_here(Server *s, Entry *e, const WireCreateReq *re
 	res = change_co_commit(&c);
 	if (res < 0)
 		return res;
-	*rep = (WireEntryRep) { .attr = d.attr, .have_attr = 1, .created = 1 };
-	inode_unref(s, inode_co_add(s, &d));
+	Inode *inode = inode_co_add(s, &d);
+	*rep = (WireEntryRep) { .attr = inode->d.attr, .have_attr = 1, .created = 1 };
+	if (leases_grant_new(s, r, inode))
+		rep->lease = WIRE_LEASE_INODE;
+	inode_unref(s, inode);
 	return 0;
 }
 
@@ -120,6 +124,7 @@ int coroutine_fn names_create(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireCreateReq *req = r->req;
+	WireEntryRep *rep = r->rep;
 	Entry e = { 0 };
 	int res = check_type(req, r);
 
@@ -131,7 +136,11 @@ int coroutine_fn names_create(void *ctx, RpcReq *r)
 	res = entry_co_lock(s, &e, 1, NULL);
 	if (res < 0)
 		goto out;
-	res = create_locked(s, &e, req, r, r->rep);
+	res = create_locked(s, &e, req, r, rep);
+	if (res >= 0 && leases_grant_own(s, r, e.dir)) {
+		rep->lease |= WIRE_LEASE_DIR;
+		rep->dir = e.dir->d.attr;
+	}
 	entry_unlock(&e, 1, NULL);
 out:
 	entry_close(s, &e);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "server/leases.h"
 #include "server/names.h"
 
 static int coroutine_fn check_kind(Server *s, const Entry *e, bool rmdir)
@@ -54,6 +55,7 @@ int coroutine_fn names_unlink(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireNameReq *req = r->req;
+	WireAttrRep *rep = r->rep;
 	g_auto(Change) c = { .caller = r };
 	Entry e = { 0 };
 	int res = entry_co_open(s, r, req->dir, sizeof(*req), 0, req->name_len, &e);
@@ -64,6 +66,10 @@ int coroutine_fn names_unlink(void *ctx, RpcReq *r)
 	if (res < 0)
 		goto out;
 	res = unlink_locked(s, &e, r, &c);
+	if (res >= 0 && leases_grant_own(s, r, e.dir)) {
+		rep->lease = WIRE_LEASE_INODE;
+		rep->attr = e.dir->d.attr;
+	}
 	entry_unlock(&e, 1, NULL);
 	change_co_reap(&c);
 out:

@@ -92,18 +92,55 @@ static void test_a_recall_that_overtakes_its_grant_wins(Fixture *f, gconstpointe
 
 static void test_nothing_is_kept_during_an_own_change_nor_asked_before_its_end(Fixture *f, gconstpointer data)
 {
-	uint64_t inos[] = { 5, 6 };
+	HeldChange c = { .inos = { 5, 6 }, .n = 2 };
 
 	grant_now(f, 5);
 	HeldAsk before = held_ask(f->held, 0);
-	held_begin(f->held, inos, 2);
+	held_begin(f->held, 0, &c);
 	HeldAsk during = held_ask(f->held, 0);
 	g_assert_null(held_attr(f->held, 5));
 	g_assert_false(grant(f, &before, 5));
 	g_assert_false(grant(f, &during, 6));
-	held_end(f->held, inos, 2);
+	held_end(f->held, &c);
 	g_assert_false(grant(f, &before, 6));
 	g_assert_false(grant(f, &during, 5));
+	g_assert_true(grant_now(f, 5));
+}
+
+static void test_what_a_change_itself_grants_counts(Fixture *f, gconstpointer data)
+{
+	HeldChange c = { .inos = { 5, 6 }, .n = 2 };
+
+	held_begin(f->held, 0, &c);
+	held_end(f->held, &c);
+	g_assert_true(grant(f, &c.asks[0], 5));
+	g_assert_true(grant(f, &c.asks[1], 6));
+	held_recall(f->held, 5);
+	g_assert_false(grant(f, &c.asks[0], 5));
+}
+
+static void test_what_a_change_grants_does_not_count_after_a_recall_or_beside_another(Fixture *f, gconstpointer data)
+{
+	HeldChange a = { .inos = { 5 }, .n = 1 }, b = a;
+
+	held_begin(f->held, 0, &a);
+	held_recall(f->held, 5);
+	held_end(f->held, &a);
+	g_assert_false(grant(f, &a.asks[0], 5));
+	held_begin(f->held, 0, &a);
+	held_begin(f->held, 0, &b);
+	held_end(f->held, &a);
+	g_assert_false(grant(f, &a.asks[0], 5));
+	held_end(f->held, &b);
+	g_assert_false(grant(f, &b.asks[0], 5));
+}
+
+static void test_a_change_may_name_an_inode_twice(Fixture *f, gconstpointer data)
+{
+	HeldChange c = { .inos = { 5, 5 }, .n = 2 };
+
+	held_begin(f->held, 0, &c);
+	held_end(f->held, &c);
 	g_assert_true(grant_now(f, 5));
 }
 
@@ -134,22 +171,35 @@ static void test_the_kernel_is_untold_once_and_only_what_it_was_told(Fixture *f,
 	g_assert_cmpuint(f->untold, ==, 5);
 }
 
+static bool tell(Fixture *f, uint64_t dir)
+{
+	grant_now(f, dir);
+	held_put_name(f->held, dir, "a", 1, 77, S_IFREG);
+	return held_tell_name(f->held, dir, "a", 1, 77);
+}
+
 static void test_all_names_are_untold_at_once_and_not_again(Fixture *f, gconstpointer data)
 {
-	grant_now(f, 8);
-	grant_now(f, 9);
-	held_recall(f->held, 8);
+	g_assert_true(tell(f, 8));
+	held_recall(f->held, 7);
 	g_assert_cmpuint(f->names_untold, ==, 0);
-	grant_now(f, 8);
-	held_tell_name(f->held, 8);
-	held_tell_name(f->held, 9);
+	g_assert_true(tell(f, 9));
 	held_recall(f->held, 8);
 	held_recall(f->held, 9); /* the kernel has forgotten these, too */
 	g_assert_cmpuint(f->names_untold, ==, 1);
-	grant_now(f, 9);
-	held_tell_name(f->held, 9);
+	g_assert_true(tell(f, 9));
 	held_recall(f->held, 9);
 	g_assert_cmpuint(f->names_untold, ==, 2);
+}
+
+static void test_the_kernel_is_told_only_names_as_they_are_kept(Fixture *f, gconstpointer data)
+{
+	g_assert_false(held_tell_name(f->held, 9, "a", 1, 77));
+	g_assert_true(tell(f, 9));
+	g_assert_false(held_tell_name(f->held, 9, "a", 1, 0));
+	g_assert_false(held_tell_name(f->held, 9, "b", 1, 0));
+	held_put_name(f->held, 9, "b", 1, 0, 0);
+	g_assert_true(held_tell_name(f->held, 9, "b", 1, 0));
 }
 
 static void test_what_was_used_least_recently_goes_first(Fixture *f, gconstpointer data)
@@ -273,9 +323,13 @@ int main(int argc, char **argv)
 	ADD(what_was_granted_is_kept);
 	ADD(a_recall_that_overtakes_its_grant_wins);
 	ADD(nothing_is_kept_during_an_own_change_nor_asked_before_its_end);
+	ADD(what_a_change_itself_grants_counts);
+	ADD(what_a_change_grants_does_not_count_after_a_recall_or_beside_another);
+	ADD(a_change_may_name_an_inode_twice);
 	ADD(losing_touch_ends_all_of_a_term);
 	ADD(the_kernel_is_untold_once_and_only_what_it_was_told);
 	ADD(all_names_are_untold_at_once_and_not_again);
+	ADD(the_kernel_is_told_only_names_as_they_are_kept);
 	ADD(what_was_used_least_recently_goes_first);
 	ADD(names_go_with_their_directory);
 	ADD(a_name_of_255_bytes_is_kept_and_a_longer_one_not_known);
