@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/fault.h"
+#include "server/record.h"
 
 #define LEASES_MAX (UINT64_C(1) << 20)
 
@@ -23,6 +24,7 @@ struct Leases {
 	Server *s;
 	GHashTable *table; /* &Holders.ino -> Holders, owned */
 	bool skip_recall;
+	int64_t grace_until_ns; /* CLOCK_MONOTONIC; 0: there is none */
 	uint64_t held;
 	uint64_t grants, refused, recalls, recalls_failed;
 };
@@ -218,11 +220,20 @@ static void coroutine_fn recall_all(Server *s, GArray *recalls)
 	co_group_wait(&group);
 }
 
+static void coroutine_fn wait_for_grace(Leases *l)
+{
+	int64_t now_ns = reactor_now_ns(l->s->reactor);
+
+	if (now_ns < l->grace_until_ns)
+		reactor_co_sleep(l->s->reactor, l->grace_until_ns - now_ns);
+}
+
 void coroutine_fn leases_co_begin(Server *s, Inode *const inodes[], uint32_t n, const RpcReq *caller)
 {
 	Leases *l = s->leases;
 	bool any = false;
 
+	wait_for_grace(l);
 	g_assert(n <= WIRE_RECALL_MAX);
 	for (uint32_t i = 0; i < n; i++) {
 		if (!inodes[i])
@@ -248,6 +259,54 @@ void leases_end(Inode *const inodes[], uint32_t n)
 		g_assert(inodes[i]->changing > 0);
 		inodes[i]->changing--;
 	}
+}
+
+/* ---- processes that were killed ---- */
+
+#define RUNNING_NAME "running"
+
+static Key running_key(void)
+{
+	return key_slot_name(STORE_SLOT, RECORD_SEQUENCE, RUNNING_NAME);
+}
+
+int coroutine_fn leases_co_load(Server *s)
+{
+	Key key = running_key();
+	MetaValue v = { 0 };
+	int r = s->opts.embedded ? -ENOENT : meta_co_get(s->meta, key.data, key.len, &v);
+
+	meta_value_clear(&v);
+	if (r == -ENOENT)
+		return 0;
+	s->leases->grace_until_ns = s->started_ns + RPC_LEASE_GRANTED_NS;
+	return r < 0 ? r : 0;
+}
+
+static int coroutine_fn note_running(Server *s, bool running)
+{
+	Key key = running_key();
+	uint8_t version = RECORD_VERSION;
+	MetaBatch *b;
+
+	if (s->opts.embedded)
+		return 0;
+	b = meta_batch_new(s->meta);
+	if (running)
+		meta_batch_put(b, key.data, key.len, &version, 1);
+	else
+		meta_batch_delete(b, key.data, key.len);
+	return meta_batch_co_commit(b);
+}
+
+int coroutine_fn leases_co_start(Server *s)
+{
+	return note_running(s, true);
+}
+
+void coroutine_fn leases_co_stop(Server *s)
+{
+	note_running(s, false);
 }
 
 /* ---- sessions that end ---- */

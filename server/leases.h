@@ -45,3 +45,13 @@ void leases_end(Inode *const inodes[], uint32_t n);
 
 /* Called by server_attach(). */
 void leases_attach(Server *s);
+
+/*
+ * What was granted is not in the store, so a process that follows one that was
+ * killed makes no change before all of that has run out by time: it may be that
+ * a mount is cut off and has not noticed. A record says that a process runs; one
+ * that stops has told all mounts.
+ */
+int coroutine_fn leases_co_load(Server *s);  /* by server_new() */
+int coroutine_fn leases_co_start(Server *s); /* once calls may come */
+void coroutine_fn leases_co_stop(Server *s); /* when none come any more */

@@ -94,6 +94,10 @@ static void coroutine_fn load(void *arg)
 
 	l->r = names_co_make_root(l->s);
 	if (l->r >= 0)
+		l->r = leases_co_load(l->s);
+	if (l->r >= 0)
+		l->r = leases_co_start(l->s);
+	if (l->r >= 0)
 		l->r = intents_co_load(l->s);
 	if (l->r >= 0)
 		l->r = orphans_co_load(l->s);
@@ -166,6 +170,7 @@ void coroutine_fn server_co_stop(Server *s)
 	co_group_wait(&s->recovering);
 	intents_co_stop(s);
 	orphans_co_stop(s);
+	leases_co_stop(s);
 	int r = meta_co_sync(s->meta);
 	if (r < 0)
 		g_warning("store %s: can't sync its log: %s", store_path(s->store), g_strerror(-r));

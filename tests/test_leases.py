@@ -214,6 +214,23 @@ def test_a_holder_that_is_cut_off_does_not_go_on_showing_what_it_kept(network, m
     os.close(fd)
 
 
+def test_a_home_that_was_killed_changes_nothing_before_its_leases_have_run_out(make_cluster):
+    cluster = make_cluster(2, serve=True, clients=1, transport="tcp,self")
+    mount = cluster.mounts[0]
+    (mount / "f").write_text("old")
+    cluster.peers[0].kill()
+    before = time.monotonic()
+    cluster.peers[0].start()
+    assert eventually(lambda: (mount / "f").read_text() == "old", 60)
+    (mount / "f").write_text("new")
+    assert 4.9 < time.monotonic() - before < patience(30)
+    assert cluster.peers[0].stop() == []
+    cluster.peers[0].start()
+    before = time.monotonic()
+    assert eventually(lambda: (mount / "f").write_text("newer"), 60)
+    assert time.monotonic() - before < patience(4)
+
+
 def test_a_restarted_home_is_asked_anew(make_cluster):
     cluster = make_cluster(2, serve=True, clients=2, transport="tcp,self")
     a, b = cluster.mounts
