@@ -1,10 +1,11 @@
 #pragma once
 /*
- * Faults for tests of tests: a process started with a name of this list in the
- * environment variable BENCHFS_TEST_FAULTS (a comma list) misbehaves in that
- * one way. Nobody else should know of it.
+ * For tests alone: a process started with names of this list in the environment
+ * variable BENCHFS_TEST_FAULTS (a comma list) behaves in these ways.
  *
- *	lease.skip_recall   a home changes inodes without recalling their leases
+ *	lease.skip_recall   a home changes inodes without recalling their leases:
+ *	                    what checks the one file system must notice
+ *	fuse.protocol_31    the mount takes its kernel for Linux 5.4 (7.31)
  */
 #include <stdbool.h>
 

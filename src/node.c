@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/counters.h"
+#include "common/fault.h"
 #include "common/rpc.h"
 #include "server/server.h"
 #include "src/peers.h"
@@ -260,6 +261,7 @@ bool node_mount(Node *n, GError **error)
 		.reactor = n->reactor, .counters = n->counters, .rpc = n->rpc,
 		.mountpoint = n->mountpoint, .fsname = n->fsname, .kernel_opts = n->kernel_opts,
 		.alone = !n->network, .channel = n->channel,
+		.max_proto_minor = fault("fuse.protocol_31") ? 31 : 0,
 		.store_peer = n->server ? n->self : PEER_NONE,
 		.status = mount_status, .status_arg = n,
 		.ended = mount_ended, .ended_arg = n,

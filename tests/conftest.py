@@ -19,7 +19,7 @@ import pytest
 
 from harness import env
 from harness.cgroup import MemoryLimit
-from harness.cluster import Cluster, CONFIGS, Shared, live_peers
+from harness.cluster import Cluster, CONFIGS, ON_REQUEST, Shared, live_peers
 from harness.disk import SmallDisk
 from harness.netns import Network
 from harness.procs import Actor
@@ -30,7 +30,7 @@ DEFAULT_LIMIT = 60
 def pytest_generate_tests(metafunc):
     if "shared" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("configs")
-        names = [n for n in (mark.args if mark else CONFIGS) if env.ROOT or n != "netns3"]
+        names = [n for n in (mark.args if mark else CONFIGS) if (mark or n not in ON_REQUEST) and (env.ROOT or n != "netns3")]
         metafunc.parametrize("shared", names, indirect=True, scope="session")
 
 

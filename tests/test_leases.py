@@ -11,7 +11,7 @@ from harness.env import patience
 from harness.procs import eventually
 
 pytestmark = pytest.mark.limit(120)
-SHARED = pytest.mark.configs("tcp3", "shm3", "netns3", "client")
+SHARED = pytest.mark.configs("tcp3", "shm3", "netns3", "client", "linux54")
 # A holder that does not answer loses its leases in 5 s; detecting costs little more.
 BOUND = 9
 QUIET = {"ping", "peer_info", "statfs"}

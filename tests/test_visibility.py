@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-pytestmark = pytest.mark.configs("tcp3", "shm3", "netns3", "client")
+pytestmark = pytest.mark.configs("tcp3", "shm3", "netns3", "client", "linux54")
 MIB = 1 << 20
 
 

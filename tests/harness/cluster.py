@@ -193,10 +193,11 @@ class Cluster:
     """n peers with stores (mounts, or server-only where serve says so), and
     `clients` mounts without one. network: a netns.Network."""
 
-    def __init__(self, base, n=1, clients=0, serve=False, transport=None, network=None, args=(), wait=60, prefix=()):
+    def __init__(self, base, n=1, clients=0, serve=False, transport=None, network=None, args=(), wait=60, prefix=(), env=None):
         self.base = Path(base)
         self.base.mkdir(parents=True, exist_ok=True)
         self.network = network
+        self.env = env or {}
         self.n = n
         self.secret = self.base / "secret"
         alone = n == 1 and not clients and not serve
@@ -218,7 +219,7 @@ class Cluster:
         listen = ["--listen", self.addresses[i]] if i < len(self.addresses) else []
         listen += self.wait if kind != "serve" else []
         where = self.network.nodes[i].prefix if self.network else []
-        return Peer(self.base / f"peer{i}", kind, [*self.common, *listen], [*where, *prefix])
+        return Peer(self.base / f"peer{i}", kind, [*self.common, *listen], [*where, *prefix], env=self.env)
 
     def start(self):
         for peer in self.peers:
@@ -288,7 +289,9 @@ CONFIGS = {
     "shm3": lambda base: Cluster(base, 3, transport="shm,tcp,self"),
     "netns3": lambda base: Cluster(base, 3, transport="tcp,self", network=Network(3)),
     "client": lambda base: Cluster(base, 2, serve=True, clients=2, transport="tcp,self"),
+    "linux54": lambda base: Cluster(base, 3, transport="tcp,self", env={"BENCHFS_TEST_FAULTS": "fuse.protocol_31"}),
 }
+ON_REQUEST = {"linux54"}  # only for tests that name it
 
 
 class Shared:
