@@ -227,8 +227,10 @@ int64_t held_until_ns(Held *h, uint64_t ino)
 
 /* ---- names in directories ---- */
 
-static HeldName *find_name(HeldInode *i, const char *name, size_t len)
+/* Of a directory all of whose names are kept, others are known not to be. */
+static const HeldName *find_name(HeldInode *i, const char *name, size_t len)
 {
+	static const HeldName nothing;
 	_Alignas(HeldName) char room[sizeof(HeldName) + WIRE_NAME_MAX];
 	HeldName *key = (HeldName *)room;
 
@@ -236,7 +238,8 @@ static HeldName *find_name(HeldInode *i, const char *name, size_t len)
 		return NULL;
 	key->len = (uint16_t)len;
 	memcpy(key->text, name, len);
-	return g_hash_table_lookup(i->names, key);
+	const HeldName *n = g_hash_table_lookup(i->names, key);
+	return n || !i->listed_all ? n : &nothing;
 }
 
 const HeldName *held_name(Held *h, uint64_t dir, const char *name, size_t len)

@@ -270,12 +270,14 @@ static void test_a_listing_grows_by_portions_that_continue_it(Fixture *f, gconst
 	g_assert_cmpuint(held_listing(f->held, 9, 1, &n)[0]->cookie, ==, 2);
 	g_assert_cmpuint(n, ==, 2);
 	g_assert_null(held_listing(f->held, 9, 3, &n));
+	g_assert_null(held_name(f->held, 9, "m", 1));
 	put_portion(f, 3, 4, 2, true);
 	g_assert_nonnull(held_listing(f->held, 9, 5, &n));
 	g_assert_cmpuint(n, ==, 0);
 	g_assert_cmpstr(held_listing(f->held, 9, 0, &n)[4]->text, ==, "n5");
 	g_assert_cmpuint(n, ==, 5);
 	g_assert_cmpuint(held_name(f->held, 9, "n4", 2)->ino, ==, 104);
+	g_assert_cmpuint(held_name(f->held, 9, "m", 1)->ino, ==, 0); /* all are known */
 	g_assert_cmpuint(held_stats(f->held)->names, ==, 5);
 }
 
