@@ -142,6 +142,8 @@ typedef struct WireCreateReq {
 	uint32_t flags; /* WIRE_CREATE_* */
 	uint16_t name_len;
 	uint16_t peer; /* the caller's store, or PEER_NONE */
+	uint32_t umask; /* the caller's, where no default ACL takes its place */
+	uint32_t pad;
 } WireCreateReq;
 enum { WIRE_CREATE_EXCL = 1 << 0 };
 
@@ -166,12 +168,14 @@ typedef struct WireReaddirRep {
 	uint32_t lease, pad; /* WIRE_LEASE_INODE: of the directory */
 } WireReaddirRep;
 
-/* GETXATTR, SETXATTR, REMOVEXATTR; flags: XATTR_CREATE, XATTR_REPLACE */
+/* GETXATTR, SETXATTR, REMOVEXATTR; flags: XATTR_CREATE, XATTR_REPLACE, and for
+ * an access ACL that setgid goes, since the caller is not of the group */
 typedef struct WireXattrReq {
 	uint64_t ino;
 	uint32_t flags;
 	uint16_t name_len, pad;
 } WireXattrReq;
+enum { WIRE_XATTR_KILL_SGID = 1 << 8 };
 
 typedef struct WireStatfsRep {
 	uint64_t total, free, avail; /* bytes */
@@ -186,10 +190,10 @@ typedef struct WireDirPrepareReq {
 	uint64_t ino;    /* REMOVE: the directory; MAKE: 0 */
 	uint64_t parent;
 	uint32_t kind;   /* WIRE_DIR_* */
-	uint32_t mode, uid, gid; /* MAKE: final values */
+	uint32_t mode, uid, gid; /* MAKE: as in CREATE; in bulk `in` the default ACL
+	                            that it inherits, in place of the umask */
 	uint8_t chunk_shift, policy;
-	uint16_t name_len;
-	uint32_t pad;
+	uint16_t name_len, umask, pad;
 } WireDirPrepareReq;
 enum { WIRE_DIR_MAKE = 1, WIRE_DIR_REMOVE = 2 };
 typedef struct WireDirFinishReq {

@@ -25,6 +25,7 @@ static const struct {
 	{ "max_pages", FUSE_MAX_PAGES },
 	{ "no_opendir", FUSE_NO_OPENDIR_SUPPORT },
 	{ "parallel_dirops", FUSE_PARALLEL_DIROPS },
+	{ "posix_acl", FUSE_POSIX_ACL | FUSE_DONT_MASK },
 	{ "posix_locks", FUSE_POSIX_LOCKS },
 	{ "readdirplus", FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO },
 	{ "setxattr_ext", FUSE_SETXATTR_EXT },
@@ -105,6 +106,8 @@ static uint64_t wanted(const InitWishes *wishes)
 	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO |
 		FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_ATOMIC_O_TRUNC |
 		FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES |
+		/* default ACLs take the umask's place, so it is the home's to apply */
+		FUSE_POSIX_ACL | FUSE_DONT_MASK |
 		FUSE_SETXATTR_EXT | FUSE_ABORT_ERROR | FUSE_INIT_EXT | FUSE_CACHE_SYMLINKS;
 
 	if (wishes->alone)

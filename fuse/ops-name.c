@@ -85,7 +85,7 @@ int coroutine_fn ops_co_create(fuse_req_t req, fuse_ino_t parent, const char *na
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	CreateMsg msg = { .req = {
 		.dir = parent, .mode = mode, .uid = ctx->uid, .gid = ctx->gid,
-		.rdev = rdev, .flags = flags, .peer = m->opts.store_peer,
+		.rdev = rdev, .flags = flags, .peer = m->opts.store_peer, .umask = (uint32_t)ctx->umask,
 	} };
 	RpcCall call = {
 		.req = &msg, .rep = ret_rep,

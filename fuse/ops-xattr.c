@@ -146,11 +146,19 @@ static const char *setxattr_name(const Mount *m)
 	return arg + (m->agreed & FUSE_SETXATTR_EXT ? sizeof(struct fuse_setxattr_in) : FUSE_COMPAT_SETXATTR_IN_SIZE);
 }
 
+static uint32_t setxattr_flags(const Mount *m, int flags)
+{
+	const struct fuse_setxattr_in *in = request_arg();
+	bool kill = m->agreed & FUSE_SETXATTR_EXT && in->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID;
+
+	return (uint32_t)flags | (kill ? WIRE_XATTR_KILL_SGID : 0);
+}
+
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *libfuse_name, const char *libfuse_value, size_t size, int flags)
 {
 	Mount *m = mount_of(req);
 	const char *name = setxattr_name(m);
-	XattrMsg msg = { .req = { .ino = ino, .flags = (uint32_t)flags } };
+	XattrMsg msg = { .req = { .ino = ino, .flags = setxattr_flags(m, flags) } };
 	RpcCall call = { .in = size ? name + strlen(name) + 1 : NULL, .in_len = size };
 	int r = is_virtual(ino, name) ? -EPERM : put_xattr_name(&msg, &call, name);
 

@@ -50,7 +50,7 @@ void xattr_hints_forget(XattrHints *h, uint64_t ino)
 bool xattr_hints_is_stored(const char *name)
 {
 	return g_str_has_prefix(name, "user.") || g_str_has_prefix(name, "trusted.") ||
-	       g_str_has_prefix(name, "security.");
+	       g_str_has_prefix(name, "security.") || g_str_has_prefix(name, "system.posix_acl_");
 }
 
 bool xattr_hints_absent(const XattrHints *h, uint64_t ino, const char *name, int64_t now_ns)

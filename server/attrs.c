@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "server/acls.h"
 #include "server/change.h"
 #include "server/leases.h"
 
@@ -90,6 +91,11 @@ static int coroutine_fn setattr_locked(Server *s, Inode *inode, const RpcReq *ca
 	}
 	kill_privileges(req, c.b, d);
 	set_owner_and_mode(req, d);
+	if (req->valid & WIRE_SET_MODE) {
+		r = acls_co_chmod(s, c.b, d);
+		if (r < 0)
+			return r;
+	}
 	set_times(req, d);
 	r = change_co_commit(&c);
 	if (r < 0 || !(req->valid & WIRE_SET_SIZE))

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/acl.h"
+#include "server/acls.h"
 #include "server/change.h"
 #include "server/entry.h"
 #include "server/names.h"
@@ -112,14 +114,30 @@ static void arm(Intents *in)
 
 /* ---- preparing ---- */
 
-static int coroutine_fn prepare_make(Server *s, const WireDirPrepareReq *req, WireAttrRep *rep)
+/* The default ACL that came with the request; NULL: none. */
+static int take_acl(const RpcReq *r, GByteArray **ret_acl)
 {
+	if (r->in_len == 0)
+		return 0;
+	if (acl_check(r->in, r->in_len) < 0 || acl_is_empty(r->in_len))
+		return -EPROTO;
+	*ret_acl = g_byte_array_sized_new((guint)r->in_len);
+	g_byte_array_append(*ret_acl, r->in, (guint)r->in_len);
+	return 0;
+}
+
+static int coroutine_fn prepare_make(Server *s, const RpcReq *msg, WireAttrRep *rep)
+{
+	const WireDirPrepareReq *req = msg->req;
 	const InodeData parent = { .attr = { .ino = req->parent, .chunk_shift = req->chunk_shift, .policy = req->policy } };
 	g_auto(InodeData) d = { 0 };
 	g_auto(Change) c = { 0 };
+	g_autoptr(GByteArray) acl = NULL;
 	uint64_t ino;
 	int r = space_take(s->space, MAKE_BYTES);
 
+	if (r >= 0)
+		r = take_acl(msg, &acl);
 	if (r < 0)
 		return r;
 	if (req->chunk_shift < 12 || req->chunk_shift > 30 || req->policy > WIRE_POLICY_STRIPE || !S_ISDIR(req->mode))
@@ -129,6 +147,7 @@ static int coroutine_fn prepare_make(Server *s, const WireDirPrepareReq *req, Wi
 		return r;
 	names_new_inode(&parent, ino, req->mode, req->uid, req->gid, &d);
 	change_begin(&c, s);
+	acls_inherit(c.b, &d, acl, req->umask);
 	inode_data_put(c.b, &d);
 	intent_put(c.b, ino, req->parent, WIRE_DIR_MAKE);
 	c.count = 1;
@@ -191,7 +210,7 @@ static int coroutine_fn dir_prepare(void *ctx, RpcReq *r)
 	if (!ino_valid(req->parent))
 		return -EPROTO;
 	if (req->kind == WIRE_DIR_MAKE)
-		res = prepare_make(s, req, r->rep);
+		res = prepare_make(s, r, r->rep);
 	else if (req->kind == WIRE_DIR_REMOVE)
 		res = prepare_remove(s, req, r->rep);
 	else

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "common/ino.h"
+#include "server/acls.h"
 #include "server/leases.h"
 #include "server/names.h"
 #include "server/seq.h"
@@ -74,14 +75,19 @@ static int coroutine_fn create_here(Server *s, Entry *e, const WireCreateReq *re
 {
 	g_auto(InodeData) d = { 0 };
 	g_auto(Change) c = { .caller = r };
+	g_autoptr(GByteArray) acl = NULL;
 	uint64_t ino;
-	int res = sequences_co_take(s, choose_slot(s, e, req->mode), &ino);
+	int res = acls_co_default(s, &e->dir->d, req->mode, &acl);
+
+	if (res >= 0)
+		res = sequences_co_take(s, choose_slot(s, e, req->mode), &ino);
 
 	if (res < 0)
 		return res;
 	names_new_inode(&e->dir->d, ino, req->mode, req->uid, req->gid, &d);
 	add_details(req, r, &d);
 	change_begin(&c, s);
+	acls_inherit(c.b, &d, acl, req->umask);
 	InodeData *dir = change_data(&c, e->dir);
 	entry_count(dir, req->mode, 1);
 	inode_data_touch(dir, true);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/acls.h"
 #include "server/intents.h"
 #include "server/names.h"
 #include "server/record.h"
@@ -22,13 +23,15 @@ typedef struct PrepareMessage {
 } PrepareMessage;
 static_assert(offsetof(PrepareMessage, name) == sizeof(WireDirPrepareReq), "the name follows the struct");
 
-static int coroutine_fn prepare(Server *s, uint16_t peer, const Entry *e, PrepareMessage *m, WireAttrRep *ret_rep)
+/* acl: what a new directory inherits, or NULL */
+static int coroutine_fn prepare(Server *s, uint16_t peer, const Entry *e, PrepareMessage *m, const GByteArray *acl, WireAttrRep *ret_rep)
 {
 	m->req.parent = e->dir->d.attr.ino;
 	m->req.name_len = (uint16_t)e->name.len;
 	memcpy(m->name, e->name.text, e->name.len);
 	RpcCall call = {
 		.req = m, .req_len = (uint32_t)(sizeof(m->req) + e->name.len), .rep = ret_rep,
+		.in = acl ? acl->data : NULL, .in_len = acl ? acl->len : 0,
 	};
 	return rpc_co_call(s->rpc, peer, WIRE_DIR_PREPARE, &call);
 }
@@ -50,15 +53,19 @@ int coroutine_fn names_co_make_remote(Server *s, Entry *e, const RpcReq *caller,
 {
 	const WireCreateReq *req = caller->req;
 	g_auto(Change) c = { .caller = caller };
+	g_autoptr(GByteArray) acl = NULL;
 	InodeData d;
 	WireAttrRep made;
+	int r = acls_co_default(s, &e->dir->d, req->mode, &acl);
 
+	if (r < 0)
+		return r;
 	names_new_inode(&e->dir->d, 0, req->mode, req->uid, req->gid, &d);
 	PrepareMessage m = { .req = {
 		.kind = WIRE_DIR_MAKE, .mode = d.attr.mode, .uid = d.attr.uid, .gid = d.attr.gid,
-		.chunk_shift = d.attr.chunk_shift, .policy = d.attr.policy,
+		.chunk_shift = d.attr.chunk_shift, .policy = d.attr.policy, .umask = (uint16_t)(req->umask & 0777),
 	} };
-	int r = prepare(s, req->peer, e, &m, &made);
+	r = prepare(s, req->peer, e, &m, acl, &made);
 	if (r < 0)
 		return r;
 	if (!S_ISDIR(made.attr.mode) || map_home(s->map, made.attr.ino) != req->peer)
@@ -79,7 +86,7 @@ int coroutine_fn names_co_remove_remote(Server *s, Entry *e, const RpcReq *calle
 	g_auto(Change) c = { .caller = caller };
 	PrepareMessage m = { .req = { .kind = WIRE_DIR_REMOVE, .ino = e->ino } };
 	WireAttrRep unused;
-	int r = prepare(s, map_home(s->map, e->ino), e, &m, &unused);
+	int r = prepare(s, map_home(s->map, e->ino), e, &m, NULL, &unused);
 
 	if (r == -ENOENT)
 		g_warning("directory %#" PRIx64 ": the inode of '%s' is lost, removing the name", e->dir->d.attr.ino, e->name.text);

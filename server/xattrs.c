@@ -1,7 +1,7 @@
 /*
- * Extended attributes: a record each. user., trusted. and security. are kept;
- * ACLs (system.) and unknown namespaces are -EOPNOTSUPP. Limits and errnos are
- * those of xattr(7).
+ * Extended attributes: a record each. user., trusted., security. and POSIX ACLs
+ * are kept; other namespaces are -EOPNOTSUPP. Limits and errnos are those of
+ * xattr(7).
  */
 #include "server/xattrs.h"
 
@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "server/acls.h"
 #include "server/change.h"
 #include "server/record.h"
 
@@ -45,7 +46,7 @@ static int check_namespace(const XattrName *n, uint32_t mode, bool change)
 {
 	static const char *const stored[] = { "user.", "trusted.", "security." };
 
-	if (xattr_is_own(n->text))
+	if (xattr_is_own(n->text) || acls_is_name(n->text))
 		return 0;
 	for (size_t i = 0; i < G_N_ELEMENTS(stored); i++) {
 		if (!g_str_has_prefix(n->text, stored[i]))
@@ -78,20 +79,45 @@ static int give(RpcReq *r, const void *data, size_t len)
 	return (int)len;
 }
 
+int coroutine_fn xattrs_co_load(Server *s, const InodeData *d, const char *name, GByteArray **ret_value)
+{
+	Key key = key_ino_bytes(d->attr.ino, RECORD_XATTR, name, strlen(name));
+	MetaValue v = { 0 };
+	int r;
+
+	if (!(d->attr.flags & WIRE_ATTR_HAS_XATTRS))
+		return -ENODATA;
+	r = meta_co_get(s->meta, key.data, key.len, &v);
+	if (r < 0)
+		return r == -ENOENT ? -ENODATA : r;
+	if (v.len >= 1 && v.data[0] == RECORD_VERSION) {
+		*ret_value = g_byte_array_sized_new((guint)v.len);
+		g_byte_array_append(*ret_value, v.data + 1, (guint)v.len - 1);
+	} else {
+		r = -EIO;
+	}
+	meta_value_clear(&v);
+	return r;
+}
+
+void xattrs_put(MetaBatch *b, InodeData *d, const char *name, const void *value, size_t len)
+{
+	Key key = key_ino_bytes(d->attr.ino, RECORD_XATTR, name, strlen(name));
+	g_autofree uint8_t *record = g_malloc(1 + len);
+
+	record[0] = RECORD_VERSION;
+	if (len > 0)
+		memcpy(record + 1, value, len);
+	meta_batch_put(b, key.data, key.len, record, 1 + len);
+	d->attr.flags |= WIRE_ATTR_HAS_XATTRS;
+}
+
 static int coroutine_fn get_stored(Server *s, Inode *inode, const XattrName *n, RpcReq *r)
 {
-	Key key = xattr_key(inode->d.attr.ino, n);
-	MetaValue v = { 0 };
-	int res;
+	g_autoptr(GByteArray) value = NULL;
+	int res = xattrs_co_load(s, &inode->d, n->text, &value);
 
-	if (!(inode->d.attr.flags & WIRE_ATTR_HAS_XATTRS))
-		return -ENODATA;
-	res = meta_co_get(s->meta, key.data, key.len, &v);
-	if (res < 0)
-		return res == -ENOENT ? -ENODATA : res;
-	res = v.len >= 1 && v.data[0] == RECORD_VERSION ? give(r, v.data + 1, v.len - 1) : -EIO;
-	meta_value_clear(&v);
-	return res;
+	return res < 0 ? res : give(r, value->data, value->len);
 }
 
 static int coroutine_fn get_own(Server *s, Inode *inode, const XattrName *n, RpcReq *r)
@@ -204,7 +230,6 @@ static int coroutine_fn check_set(Server *s, const InodeData *d, const XattrName
 static int coroutine_fn put_stored(Change *c, InodeData *d, const XattrName *n, const RpcReq *r)
 {
 	const WireXattrReq *req = r->req;
-	Key key = xattr_key(d->attr.ino, n);
 	int res = check_set(c->s, d, n, req->flags);
 
 	if (res < 0)
@@ -212,12 +237,7 @@ static int coroutine_fn put_stored(Change *c, InodeData *d, const XattrName *n, 
 	res = space_take(c->s->space, r->in_len + RECORD_BYTES);
 	if (res < 0)
 		return res;
-	g_autofree uint8_t *value = g_malloc(1 + r->in_len);
-	value[0] = RECORD_VERSION;
-	if (r->in_len > 0)
-		memcpy(value + 1, r->in, r->in_len);
-	meta_batch_put(c->b, key.data, key.len, value, 1 + r->in_len);
-	d->attr.flags |= WIRE_ATTR_HAS_XATTRS;
+	xattrs_put(c->b, d, n->text, r->in, r->in_len);
 	return 0;
 }
 
@@ -246,10 +266,28 @@ static int coroutine_fn remove_stored(Change *c, InodeData *d, const XattrName *
 	return r;
 }
 
+static int coroutine_fn set_acl(Change *c, InodeData *d, const XattrName *n, const RpcReq *r)
+{
+	const WireXattrReq *req = r->req;
+	bool drop;
+	int res = acls_check_set(d, n->text, r->in, r->in_len, &drop);
+
+	if (res < 0)
+		return res;
+	if (!drop)
+		drop = acls_take_mode(d, n->text, r->in, r->in_len, req->flags & WIRE_XATTR_KILL_SGID);
+	if (!drop)
+		return put_stored(c, d, n, r);
+	res = remove_stored(c, d, n);
+	return res == -ENODATA ? 0 : res;
+}
+
 static int coroutine_fn change_xattr(Change *c, InodeData *d, const XattrName *n, const RpcReq *r)
 {
 	bool own = xattr_is_own(n->text);
 
+	if (r->op == WIRE_SETXATTR && acls_is_name(n->text))
+		return set_acl(c, d, n, r);
 	if (r->op == WIRE_REMOVEXATTR)
 		return own ? xattr_own_set(c->s, d, n->text, NULL, 0) : remove_stored(c, d, n);
 	return own ? set_own(c->s, d, n, r) : put_stored(c, d, n, r);
@@ -286,7 +324,7 @@ static int coroutine_fn change_handler(void *ctx, RpcReq *r)
 		return res;
 	if (r->in_len > WIRE_XATTR_SIZE_MAX)
 		return -E2BIG;
-	if (req->flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE))
+	if (req->flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE | WIRE_XATTR_KILL_SGID))
 		return -EINVAL;
 	res = inode_co_get(s, req->ino, &inode);
 	if (res < 0)

@@ -1,8 +1,15 @@
 #pragma once
-/* What xattrs.c and xattrs-own.c share: the extended attributes that are no
- * records but views of the inode, benchfs.*. LISTXATTR does not show them, so
- * that copying all attributes of a file copies none of them. */
+/* What the files about extended attributes share. */
 #include "server/internal.h"
+
+/* xattrs.c: the value of one that is kept as a record. -ENODATA, -EIO. */
+int coroutine_fn xattrs_co_load(Server *s, const InodeData *d, const char *name, GByteArray **ret_value);
+/* Adds its record to the batch, and to d that it has some. */
+void xattrs_put(MetaBatch *b, InodeData *d, const char *name, const void *value, size_t len);
+
+/* xattrs-own.c: those that are no records but views of the inode, benchfs.*.
+ * LISTXATTR does not show them, so that copying all attributes of a file copies
+ * none of them. */
 
 /* Is it one of ours (whether it exists or not)? */
 bool xattr_is_own(const char *name);

@@ -23,7 +23,7 @@ static void test_alone_keeps_pages(void)
 	g_assert_false(flags & FUSE_AUTO_INVAL_DATA);
 	g_assert_true(flags & FUSE_DO_READDIRPLUS);
 	g_assert_false(flags & FUSE_WRITEBACK_CACHE);
-	g_assert_false(flags & FUSE_POSIX_ACL);
+	g_assert_true(flags & FUSE_POSIX_ACL && flags & FUSE_DONT_MASK);
 	g_assert_false(flags & FUSE_OVER_IO_URING);
 	g_assert_cmpuint(out.max_pages, ==, 256);
 	g_assert_cmpuint(out.max_write, ==, 1u << 20);

@@ -113,8 +113,9 @@ static void coroutine_fn test_errors(Peer *p)
 	g_assert_cmpint(set(p, fifo, "user.a", "x"), ==, -EPERM);
 	g_assert_cmpint(get(p, fifo, "user.a", NULL, 0), ==, -ENODATA);
 	g_assert_cmpint(set(p, fifo, "trusted.a", "x"), ==, 0);
-	g_assert_cmpint(set(p, f, "system.posix_acl_access", "x"), ==, -EOPNOTSUPP);
-	g_assert_cmpint(get(p, f, "system.posix_acl_access", NULL, 0), ==, -EOPNOTSUPP);
+	g_assert_cmpint(set(p, f, "system.posix_acl_access", "x"), ==, -EINVAL);
+	g_assert_cmpint(get(p, f, "system.posix_acl_access", NULL, 0), ==, -ENODATA);
+	g_assert_cmpint(set(p, f, "system.other", "x"), ==, -EOPNOTSUPP);
 	g_assert_cmpint(set(p, f, "what", "x"), ==, -EOPNOTSUPP);
 	g_assert_cmpint(set(p, f, "user.", "x"), ==, -EINVAL);
 	g_assert_cmpint(set(p, f, "", "x"), ==, -ERANGE);
