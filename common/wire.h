@@ -133,6 +133,13 @@ enum { WIRE_SET_MODE = 1 << 0, WIRE_SET_UID = 1 << 1, WIRE_SET_GID = 1 << 2,
        WIRE_SET_ATIME_NOW = 1 << 6, WIRE_SET_MTIME_NOW = 1 << 7,
        WIRE_SET_KILL_SUIDGID = 1 << 8 };
 
+/* The inode was read: atime becomes now where relatime has it so, or always.
+ * The status is 1 when it moved. */
+typedef struct WireAtimeReq {
+	uint64_t ino;
+	uint32_t always, pad;
+} WireAtimeReq;
+
 /* Files, special files, symlinks (target in `in`) and directories, by the type
  * bits of mode. An existing name without WIRE_CREATE_EXCL is answered with its
  * entry and created 0. A new directory goes to a slot of `peer`. */
@@ -338,6 +345,7 @@ typedef struct WirePeerInfoRep {
 	OP(LOOKUP, lookup, WireNameReq, WireEntryRep, WIRE_IDEMPOTENT) \
 	OP(GETATTR, getattr, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
 	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
+	OP(ATIME, atime, WireAtimeReq, WireAttrRep, WIRE_IDEMPOTENT) \
 	OP(CREATE, create, WireCreateReq, WireEntryRep, WIRE_CHANGES) \
 	OP(UNLINK, unlink, WireNameReq, WireAttrRep, WIRE_CHANGES) \
 	OP(RENAME, rename, WireRenameReq, WireNone, WIRE_CHANGES | WIRE_CHANGES_TWO) \

@@ -218,6 +218,14 @@ const WireAttr *held_attr(Held *h, uint64_t ino)
 	return &i->attr;
 }
 
+void held_set_atime(Held *h, const WireAttr *attr)
+{
+	HeldInode *i = g_hash_table_lookup(h->inodes, &attr->ino);
+
+	if (i && i->has_attr && i->attr.ctime_ns == attr->ctime_ns)
+		i->attr.atime_ns = attr->atime_ns;
+}
+
 int64_t held_until_ns(Held *h, uint64_t ino)
 {
 	HeldInode *i = find(h, ino);

@@ -52,6 +52,9 @@ bool held_grant_bare(Held *h, const HeldAsk *ask, uint64_t ino);
 /* What is kept of an inode, valid until the next call here or yield; NULL: it
  * must be asked. */
 const WireAttr *held_attr(Held *h, uint64_t ino);
+/* A read of ours has moved its atime, which recalls nothing. attr: what the home
+ * has now; ignored where that is not otherwise what is kept. */
+void held_set_atime(Held *h, const WireAttr *attr);
 /* Until when the lease lasts without further word, CLOCK_MONOTONIC in ns;
  * 0: there is none. */
 int64_t held_until_ns(Held *h, uint64_t ino);

@@ -5,6 +5,7 @@
 #include "common/ino.h"
 #include "common/log.h"
 #include "common/rpc.h"
+#include "fuse/atime.h"
 #include "fuse/channel.h"
 #include "fuse/held.h"
 #include "fuse/init.h"
@@ -48,6 +49,7 @@ struct Mount {
 	LockOwners *lock_owners;
 	Layouts *layouts;
 	XattrHints *xattr_hints;
+	Atimes *atimes;
 	uint64_t next_fh;
 	double timeout;          /* seconds the kernel may keep names and attributes */
 	WireStatfsRep *statfs;   /* the last answer of each peer */
@@ -131,6 +133,10 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname);
 /* Makes a file, special file, symlink (target not NULL) or directory. */
 int coroutine_fn ops_co_create(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, uint32_t flags, const char *target, WireEntryRep *ret_rep);
+
+/* atime.c: the current request has read from an inode, or is about to; moves
+ * its atime behind the reply where that is due. open_flags: of the file. */
+void ops_note_read(Mount *m, uint64_t ino, bool is_dir, int open_flags);
 
 /* ops-attr.c */
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -431,6 +431,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	m->lock_owners = lock_owners_new();
 	m->layouts = layouts_new(LAYOUT_RUNS_MAX, map_peer_count(m->map));
 	m->xattr_hints = xattr_hints_new(opts->alone);
+	m->atimes = atimes_new(opts->kernel_opts);
 	m->statfs = g_new0(WireStatfsRep, map_peer_count(m->map));
 	if (!opts->alone)
 		recall_attach(m);
@@ -528,6 +529,7 @@ void mount_free(Mount *m)
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);
 	xattr_hints_free(m->xattr_hints);
+	atimes_free(m->atimes);
 	g_free(m->statfs);
 	g_free(m);
 }

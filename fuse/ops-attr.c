@@ -120,12 +120,15 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	WireInoReq get = { .ino = ino };
 	char target[WIRE_SYMLINK_MAX + 1];
 	RpcCall call = { .req = &get, .req_len = sizeof(get), .out = target, .out_cap = WIRE_SYMLINK_MAX };
-	int r = mount_co_call_ino(mount_of(req), ino, WIRE_READLINK, &call);
+	Mount *m = mount_of(req);
+	int r = mount_co_call_ino(m, ino, WIRE_READLINK, &call);
 
-	if (r < 0)
+	if (r < 0) {
 		ops_reply(req, r);
-	else
-		fuse_reply_buf(req, target, call.out_len);
+		return;
+	}
+	fuse_reply_buf(req, target, call.out_len);
+	ops_note_read(m, ino, false, 0);
 }
 
 /* ---- statfs ---- */

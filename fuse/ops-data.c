@@ -24,6 +24,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	m->bytes_read += (uint64_t)n;
 	recall_pages_read(m, ino);
 	fuse_reply_buf(req, buf, (size_t)n);
+	ops_note_read(m, ino, false, fi->flags);
 }
 
 /* ---- writing ---- */
@@ -74,6 +75,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_
 		return;
 	}
 	m->bytes_written += (uint64_t)n;
+	if (n > 0)
+		atimes_note(m->atimes, &attr);
 	/* The kernel does not look for a new mode after a write. */
 	if (kill && m->timeout > 0)
 		mount_forget_attr(m, ino);

@@ -169,12 +169,17 @@ static void keep_portion(Mount *m, const HeldAsk *ask, const WireReaddirReq *req
 		held_put_listing(m->held, req->dir, req->cookie, names, rep->eof);
 }
 
-static void reply_listing(fuse_req_t req, const Listing *l, int r)
+static void reply_listing(fuse_req_t req, fuse_ino_t ino, off_t off, const Listing *l, int r)
 {
-	if (r < 0)
+	Mount *m = mount_of(req);
+
+	if (r < 0) {
 		ops_reply(req, r);
-	else
-		fuse_reply_buf(req, l->buf, l->used);
+		return;
+	}
+	fuse_reply_buf(req, l->buf, l->used);
+	if (!off)
+		ops_note_read(m, ino, true, 0);
 }
 
 /* Of a listing that is to be kept a large portion is fetched, with attributes,
@@ -201,7 +206,7 @@ static void coroutine_fn list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t
 		keep_portion(m, &held, &ask, &rep, wire, call.out_len);
 	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
 	r = fill_listing(req, &l, wire, call.out_len, rep.count, plus);
-	reply_listing(req, &l, r);
+	reply_listing(req, ino, off, &l, r);
 }
 
 static void coroutine_fn list_kept_or_ask(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
@@ -217,7 +222,7 @@ static void coroutine_fn list_kept_or_ask(fuse_req_t req, fuse_ino_t ino, size_t
 	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
 	fill_kept(req, &l, names, n, plus);
 	/* Not even one group: the kernel would take it for the end. */
-	reply_listing(req, &l, n && !l.used ? -EIO : 0);
+	reply_listing(req, ino, off, &l, n && !l.used ? -EIO : 0);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

@@ -74,6 +74,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 			mount_forget_attr(m, ino);
 	}
 	fill_open(m, ino, fi);
+	atimes_open(m->atimes, ino);
 	if (r < 0)
 		ops_reply(req, r);
 	if (r < 0 || fuse_reply_open(req, fi) < 0)

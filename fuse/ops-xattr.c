@@ -67,29 +67,67 @@ static bool has_no_xattrs(Mount *m, fuse_ino_t ino)
 	return kept && !(kept->flags & WIRE_ATTR_HAS_XATTRS);
 }
 
+/* ---- ACLs: the kernel keeps what it is told ---- */
+
+static bool is_acl(const char *name)
+{
+	return g_str_has_prefix(name, "system.posix_acl_");
+}
+
+/* Gets a lease, where one is to be had. *ret_attr: what it covers. */
+static int coroutine_fn before_acl(Mount *m, fuse_ino_t ino, const char *name, WireAttr *ret_attr)
+{
+	return m->held && is_acl(name) ? mount_co_getattr(m, ino, ret_attr) : 0;
+}
+
+/* After the reply. Where no lease covers what it said the kernel drops it, or
+ * does not even keep it. */
+static void after_acl(Mount *m, fuse_ino_t ino, const char *name, const WireAttr *before)
+{
+	const WireAttr *kept;
+
+	if (!m->held || !is_acl(name))
+		return;
+	kept = held_attr(m->held, ino);
+	if (kept && kept->ctime_ns == before->ctime_ns)
+		held_tell(m->held, ino);
+	else
+		mount_forget_attr(m, ino);
+}
+
+static void coroutine_fn ask_value(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	XattrMsg msg = { .req = { .ino = ino } };
+	g_autofree char *value = g_malloc(WIRE_XATTR_SIZE_MAX);
+	RpcCall call = { .out = value, .out_cap = WIRE_XATTR_SIZE_MAX };
+	int r = put_xattr_name(&msg, &call, name);
+
+	if (r == 0)
+		r = mount_co_call_ino(mount_of(req), ino, WIRE_GETXATTR, &call);
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		reply_value(req, value, call.out_len, size, 0);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	Mount *m = mount_of(req);
-	XattrMsg msg = { .req = { .ino = ino } };
+	WireAttr attr = { 0 };
 	g_autofree char *text = co_virtual_text(m, ino, name);
 
 	if (text) {
 		reply_value(req, text, strlen(text), size, TEXT_SLACK);
 		return;
 	}
-	if (has_no_xattrs(m, ino) ? xattr_hints_is_stored(name) : xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor))) {
-		fuse_reply_err(req, ENODATA);
-		return;
-	}
-	g_autofree char *value = g_malloc(WIRE_XATTR_SIZE_MAX);
-	RpcCall call = { .out = value, .out_cap = WIRE_XATTR_SIZE_MAX };
-	int r = put_xattr_name(&msg, &call, name);
-	if (r == 0)
-		r = mount_co_call_ino(m, ino, WIRE_GETXATTR, &call);
+	int r = before_acl(m, ino, name, &attr);
 	if (r < 0)
 		ops_reply(req, r);
+	else if (has_no_xattrs(m, ino) ? xattr_hints_is_stored(name) : xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor)))
+		fuse_reply_err(req, ENODATA);
 	else
-		reply_value(req, value, call.out_len, size, 0);
+		ask_value(req, ino, name, size);
+	after_acl(m, ino, name, &attr);
 }
 
 /* As other file systems: only root, who may read trusted.*, sees that there are

@@ -105,6 +105,7 @@ void ops_note_attr(Mount *m, const WireAttr *attr)
 	if (m->held)
 		held_show(m->held, attr);
 	xattr_hints_note(m->xattr_hints, attr, reactor_now_ns(m->reactor));
+	atimes_note(m->atimes, attr);
 }
 
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)

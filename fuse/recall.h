@@ -11,6 +11,8 @@
  * looked up again (from 6.16 on), which costs calls to us and none to homes;
  * older kernels keep no names.
  *
+ * ACLs it keeps until it is told that attributes are stale.
+ *
  * Attributes go to the kernel for keeping only in replies to GETATTR: alone
  * there it is certain (from 5.10 on) that a notification in between wins.
  *

@@ -1,4 +1,4 @@
-/* GETATTR and SETATTR. Who may do what the kernel has checked. */
+/* GETATTR, SETATTR, ATIME. Who may do what the kernel has checked. */
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -103,6 +103,51 @@ static int coroutine_fn setattr_locked(Server *s, Inode *inode, const RpcReq *ca
 	return data_co_truncate_finish(s, inode);
 }
 
+/* ---- ATIME ---- */
+
+#define ATIME_MAX_AGE_NS (INT64_C(24) * 3600 * 1000000000)
+
+/* As Linux's relatime: so that who asks "read since it was written?" gets the
+ * right answer, and else once a day. */
+static bool atime_is_due(const WireAttr *a, int64_t now)
+{
+	return a->atime_ns <= a->mtime_ns || a->atime_ns <= a->ctime_ns || now - a->atime_ns >= ATIME_MAX_AGE_NS;
+}
+
+/* No touch: a read is no change. Nor is it worth calling back what all the other
+ * readers keep: they may go on showing the atime that they know. */
+static int coroutine_fn move_atime(Server *s, Inode *inode, int64_t now)
+{
+	g_auto(Change) c = { .lazy = true };
+
+	change_begin(&c, s);
+	change_data(&c, inode)->attr.atime_ns = now;
+	int r = change_co_commit(&c);
+	return r < 0 ? r : 1;
+}
+
+static int coroutine_fn atime(void *ctx, RpcReq *r)
+{
+	Server *s = ctx;
+	const WireAtimeReq *req = r->req;
+	WireAttrRep *rep = r->rep;
+	int64_t now = inode_now_ns();
+	Inode *inode;
+	int res = inode_co_get(s, req->ino, &inode);
+
+	if (res < 0)
+		return res;
+	co_mutex_lock(&inode->lock);
+	if (inode->gone)
+		res = -ENOENT;
+	else if (req->always || atime_is_due(&inode->d.attr, now))
+		res = move_atime(s, inode, now);
+	rep->attr = inode->d.attr;
+	co_mutex_unlock(&inode->lock);
+	inode_unref(s, inode);
+	return res;
+}
+
 static int coroutine_fn setattr(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
@@ -127,4 +172,5 @@ void attrs_attach(Server *s)
 {
 	rpc_serve(s->rpc, WIRE_GETATTR, getattr, s);
 	rpc_serve(s->rpc, WIRE_SETATTR, setattr, s);
+	rpc_serve(s->rpc, WIRE_ATIME, atime, s);
 }

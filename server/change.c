@@ -110,13 +110,15 @@ int coroutine_fn change_co_commit(Change *c)
 
 	for (uint32_t i = 0; i < c->n; i++)
 		inodes[i] = c->items[i].inode;
-	leases_co_begin(c->s, inodes, c->n, c->caller);
+	if (!c->lazy)
+		leases_co_begin(c->s, inodes, c->n, c->caller);
 	int r = commit(c);
 	if (r < 0)
 		take_back(c);
 	else
 		publish(c);
-	leases_end(inodes, c->n);
+	if (!c->lazy)
+		leases_end(inodes, c->n);
 	return r < 0 ? r : 0;
 }
 

@@ -15,6 +15,7 @@ typedef struct ChangeItem {
 
 typedef struct Change {
 	const RpcReq *caller; /* whose change it is, or NULL; to be set before the commit */
+	bool lazy;            /* the same: mounts need not hear of it now, no lease is called back */
 	Server *s;
 	MetaBatch *b;
 	uint32_t n;

@@ -45,8 +45,8 @@ struct Server {
 };
 
 /* Each registers its handlers; server_attach() calls them all. ctx: Server. */
-void names_attach(Server *s);   /* LOOKUP CREATE UNLINK RENAME LINK READDIR READLINK */
-void attrs_attach(Server *s);   /* GETATTR SETATTR */
+void names_attach(Server *s);   /* LOOKUP CREATE TMPFILE UNLINK RENAME LINK READDIR READLINK */
+void attrs_attach(Server *s);   /* GETATTR SETATTR ATIME */
 void xattrs_attach(Server *s);  /* GETXATTR LISTXATTR SETXATTR REMOVEXATTR */
 void intents_attach(Server *s); /* DIR_PREPARE DIR_FINISH */
 void orphans_attach(Server *s); /* ORPHAN_CLOSED */

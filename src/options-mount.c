@@ -25,6 +25,7 @@ static const struct {
 	{ "noatime", FAMILY_ATIME, "noatime" },
 	{ "atime", FAMILY_ATIME, "" },
 	{ "relatime", FAMILY_ATIME, "" },
+	{ "strictatime", FAMILY_ATIME, "strictatime" },
 	{ "nodiratime", FAMILY_DIRATIME, "nodiratime" },
 	{ "diratime", FAMILY_DIRATIME, "" },
 	{ "sync", FAMILY_SYNC, "sync" },
