@@ -154,6 +154,13 @@ typedef struct WireCreateReq {
 } WireCreateReq;
 enum { WIRE_CREATE_EXCL = 1 << 0 };
 
+/* A regular file in dir, without a name: an orphan that its maker has open. */
+typedef struct WireTmpfileReq {
+	uint64_t dir;
+	uint32_t mode, uid, gid, umask;
+	uint32_t linkable, pad; /* 1: LINK may give it a name */
+} WireTmpfileReq;
+
 /* flags: RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2). */
 typedef struct WireRenameReq {
 	uint64_t dir, newdir;
@@ -347,6 +354,7 @@ typedef struct WirePeerInfoRep {
 	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(ATIME, atime, WireAtimeReq, WireAttrRep, WIRE_IDEMPOTENT) \
 	OP(CREATE, create, WireCreateReq, WireEntryRep, WIRE_CHANGES) \
+	OP(TMPFILE, tmpfile, WireTmpfileReq, WireAttrRep, 0) \
 	OP(UNLINK, unlink, WireNameReq, WireAttrRep, WIRE_CHANGES) \
 	OP(RENAME, rename, WireRenameReq, WireNone, WIRE_CHANGES | WIRE_CHANGES_TWO) \
 	OP(LINK, link, WireLinkReq, WireEntryRep, WIRE_CHANGES | WIRE_CHANGES_TWO) \

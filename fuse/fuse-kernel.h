@@ -59,6 +59,42 @@ struct fuse_uring_cmd_req {
 };
 #endif
 
+/* 6.1 */
+#if FUSE_KERNEL_MINOR_VERSION < 37
+enum { FUSE_TMPFILE = 51 };
+#endif
+
+/* 6.6 */
+#if FUSE_KERNEL_MINOR_VERSION < 39
+enum { FUSE_STATX = 52 };
+struct fuse_statx_in {
+	uint32_t getattr_flags, reserved;
+	uint64_t fh;
+	uint32_t sx_flags, sx_mask;
+};
+struct fuse_sx_time {
+	int64_t tv_sec;
+	uint32_t tv_nsec;
+	int32_t __reserved;
+};
+struct fuse_statx {
+	uint32_t mask, blksize;
+	uint64_t attributes;
+	uint32_t nlink, uid, gid;
+	uint16_t mode, __spare0[1];
+	uint64_t ino, size, blocks, attributes_mask;
+	struct fuse_sx_time atime, btime, ctime, mtime;
+	uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+	uint64_t __spare2[14];
+};
+struct fuse_statx_out {
+	uint64_t attr_valid;
+	uint32_t attr_valid_nsec, flags;
+	uint64_t spare[2];
+	struct fuse_statx stat;
+};
+#endif
+
 /* SETXATTR without FUSE_SETXATTR_EXT (before 5.13): size and flags alone. */
 #ifndef FUSE_COMPAT_SETXATTR_IN_SIZE
 #define FUSE_COMPAT_SETXATTR_IN_SIZE 8

@@ -103,6 +103,7 @@ void mount_spawn(Mount *m, CoFn *fn, void *arg);
 
 void ops_reply(fuse_req_t req, int r); /* 0 or -errno */
 void ops_fill_stat(const WireAttr *attr, struct stat *ret_st);
+struct timespec ops_timespec(int64_t ns);
 void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_param *ret_entry);
 /* Attributes as a home has them are on their way to the kernel. */
 void ops_note_attr(Mount *m, const WireAttr *attr);
@@ -154,8 +155,15 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+/* What the kernel is told of an open file. */
+void ops_fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi);
+/* One open less. */
+void ops_close(Mount *m, uint64_t ino);
 /* Registers FORGET_QUERY. */
 void ops_file_attach(Mount *m);
+
+/* ops-raw.c: operations that libfuse does not know. False: none of them. */
+bool coroutine_fn ops_raw_serve(Mount *m, Request *req);
 
 /* ops-data.c */
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);

@@ -46,7 +46,7 @@ static const char *const opcode_names[OPCODES] = {
 	[FUSE_IOCTL] = "ioctl", [FUSE_POLL] = "poll", [FUSE_NOTIFY_REPLY] = "notify_reply",
 	[FUSE_BATCH_FORGET] = "batch_forget", [FUSE_FALLOCATE] = "fallocate",
 	[FUSE_READDIRPLUS] = "readdirplus", [FUSE_RENAME2] = "rename2", [FUSE_LSEEK] = "lseek",
-	[FUSE_COPY_FILE_RANGE] = "copy_file_range",
+	[FUSE_COPY_FILE_RANGE] = "copy_file_range", [FUSE_TMPFILE] = "tmpfile", [FUSE_STATX] = "statx",
 };
 
 /* ---- calls ---- */
@@ -260,7 +260,8 @@ static void coroutine_fn serve(void *arg)
 	co_set_local(req);
 	if (init)
 		init_limit((void *)(req->in + 1), req->len - sizeof(*req->in), &m->wishes);
-	fuse_session_process_buf(m->se, &buf);
+	if (!ops_raw_serve(m, req))
+		fuse_session_process_buf(m->se, &buf);
 	if (init)
 		serve_init(m, req);
 	g_queue_unlink(&m->requests, &req->link);

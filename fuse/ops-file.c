@@ -10,7 +10,7 @@
 
 #include "fuse/internal.h"
 
-static void fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi)
+void ops_fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi)
 {
 	fi->fh = ++m->next_fh;
 	/* Otherwise the kernel drops the file's pages now: what other mounts wrote
@@ -41,7 +41,7 @@ static void coroutine_fn tell_orphan_closed(void *arg)
 			(guint64)o->ino, g_strerror(-r));
 }
 
-static void close_one(Mount *m, uint64_t ino)
+void ops_close(Mount *m, uint64_t ino)
 {
 	if (!open_table_close(m->opens, ino))
 		return;
@@ -73,12 +73,12 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		if (r == 0 && kills_suidgid())
 			mount_forget_attr(m, ino);
 	}
-	fill_open(m, ino, fi);
+	ops_fill_open(m, ino, fi);
 	atimes_open(m->atimes, ino);
 	if (r < 0)
 		ops_reply(req, r);
 	if (r < 0 || fuse_reply_open(req, fi) < 0)
-		close_one(m, ino);
+		ops_close(m, ino);
 }
 
 /*
@@ -109,11 +109,11 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_reply(req, r);
 		return;
 	}
-	fill_open(m, rep.attr.ino, fi);
+	ops_fill_open(m, rep.attr.ino, fi);
 	ops_fill_entry(m, &rep.attr, &entry);
 	ops_note_attr(m, &rep.attr);
 	if (fuse_reply_create(req, &entry, fi) < 0)
-		close_one(m, rep.attr.ino);
+		ops_close(m, rep.attr.ino);
 }
 
 /* Called for each close(2): a process gives up its fcntl locks on a file with
@@ -161,7 +161,7 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		spawn_unlock(m, ino, fi->lock_owner, WIRE_LOCK_FLOCK);
 	while (lock_owners_take_by_handle(m->lock_owners, ino, fi->fh, &owner))
 		spawn_unlock(m, ino, owner, WIRE_LOCK_FCNTL);
-	close_one(m, ino);
+	ops_close(m, ino);
 	ops_reply(req, 0);
 }
 

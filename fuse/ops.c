@@ -60,7 +60,7 @@ void ops_reply(fuse_req_t req, int r)
 	fuse_reply_err(req, r < 0 ? -r : 0);
 }
 
-static struct timespec to_timespec(int64_t ns)
+struct timespec ops_timespec(int64_t ns)
 {
 	struct timespec ts = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
 
@@ -83,9 +83,9 @@ void ops_fill_stat(const WireAttr *attr, struct stat *ret_st)
 		.st_size = (off_t)attr->size,
 		.st_blksize = PREFERRED_BLOCK,
 		.st_blocks = (blkcnt_t)attr->blocks,
-		.st_atim = to_timespec(attr->atime_ns),
-		.st_mtim = to_timespec(attr->mtime_ns),
-		.st_ctim = to_timespec(attr->ctime_ns),
+		.st_atim = ops_timespec(attr->atime_ns),
+		.st_mtim = ops_timespec(attr->mtime_ns),
+		.st_ctim = ops_timespec(attr->ctime_ns),
 	};
 }
 

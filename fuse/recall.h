@@ -27,7 +27,7 @@
 void recall_attach(Mount *m);
 void recall_detach(Mount *m);
 /* Attributes of ino, just got from mount_co_getattr(), go into a reply to
- * GETATTR: how many seconds the kernel may keep them. */
+ * GETATTR or STATX: how many seconds the kernel may keep them. */
 double recall_tell(Mount *m, uint64_t ino);
 /* The same for a reply to LOOKUP: the name stands for ino, or (0) for nothing. */
 double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino);

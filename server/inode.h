@@ -19,7 +19,8 @@ typedef struct Inode Inode;
 
 enum { INODE_INLINE = 1 << 0,  /* a regular file whose data, if any, is its inline record */
        INODE_DYING = 1 << 1,   /* a directory being removed: takes no new names */
-       INODE_ORPHAN = 1 << 2 };/* no name is left; lives while it is open */
+       INODE_ORPHAN = 1 << 2,  /* no name is left; lives while it is open */
+       INODE_LINKABLE = 1 << 3 };/* never had a name, and may get one: O_TMPFILE */
 
 /* What the inode record holds. A plain value: copy, change, put, publish. */
 typedef struct InodeData {

@@ -7,6 +7,7 @@
 #include "server/acls.h"
 #include "server/leases.h"
 #include "server/names.h"
+#include "server/orphans.h"
 #include "server/seq.h"
 
 /* What a new inode takes of the store, roughly. */
@@ -155,21 +156,36 @@ out:
 
 /* ---- LINK ---- */
 
-static int coroutine_fn link_locked(Server *s, Entry *e, Inode *inode, const RpcReq *caller, WireEntryRep *rep)
+/* What keeps a file without a name from getting one: that it ever had one. The
+ * mount that has it open must not take it for an orphan afterwards, nor must
+ * others refuse it. */
+static int coroutine_fn revive(Server *s, Inode *inode, bool held, uint64_t session)
+{
+	if (!held || !(inode->d.flags & INODE_LINKABLE))
+		return -ENOENT;
+	return orphans_co_unask_all(s, inode->d.attr.ino, session);
+}
+
+static int coroutine_fn link_locked(Server *s, Entry *e, Inode *inode, bool held, const RpcReq *caller, WireEntryRep *rep)
 {
 	g_auto(Change) c = { .caller = caller };
+	bool nameless = inode->d.attr.nlink == 0;
 
 	if (e->ino != 0)
 		return -EEXIST;
-	if (inode->gone || inode->d.attr.nlink == 0)
+	if (inode->gone)
 		return -ENOENT;
 	if (inode->d.attr.nlink >= LINK_LIMIT)
 		return -EMLINK;
 	int r = space_take(s->space, CREATE_BYTES);
+	if (r >= 0 && nameless)
+		r = revive(s, inode, held, caller->session);
 	if (r < 0)
 		return r;
 	change_begin(&c, s);
 	InodeData *dir = change_data(&c, e->dir), *d = change_data(&c, inode);
+	if (nameless)
+		orphans_remove_from_batch(c.b, d);
 	d->attr.nlink++;
 	inode_data_touch(d, false);
 	entry_count(dir, d->attr.mode, 1);
@@ -195,11 +211,15 @@ static int coroutine_fn link_to(Server *s, Entry *e, const RpcReq *caller)
 	if (S_ISDIR(inode->d.attr.mode)) {
 		r = -EPERM;
 	} else {
+		bool held = (inode->d.flags & INODE_ORPHAN) && orphans_co_hold(s, ino);
+
 		r = entry_co_lock(s, e, 1, inode);
 		if (r >= 0) {
-			r = link_locked(s, e, inode, caller, caller->rep);
+			r = link_locked(s, e, inode, held, caller, caller->rep);
 			entry_unlock(e, 1, inode);
 		}
+		if (held)
+			orphans_release(s, ino, r >= 0);
 	}
 	inode_unref(s, inode);
 	return r;

@@ -98,6 +98,7 @@ void names_attach(Server *s)
 	rpc_serve(s->rpc, WIRE_LOOKUP, lookup, s);
 	rpc_serve(s->rpc, WIRE_READLINK, readlink_handler, s);
 	rpc_serve(s->rpc, WIRE_CREATE, names_create, s);
+	rpc_serve(s->rpc, WIRE_TMPFILE, names_tmpfile, s);
 	rpc_serve(s->rpc, WIRE_LINK, names_link, s);
 	rpc_serve(s->rpc, WIRE_UNLINK, names_unlink, s);
 	rpc_serve(s->rpc, WIRE_RENAME, names_rename, s);

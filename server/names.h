@@ -7,6 +7,7 @@ int coroutine_fn names_link(void *ctx, RpcReq *r);
 int coroutine_fn names_unlink(void *ctx, RpcReq *r);
 int coroutine_fn names_rename(void *ctx, RpcReq *r);
 int coroutine_fn names_readdir(void *ctx, RpcReq *r);
+int coroutine_fn names_tmpfile(void *ctx, RpcReq *r);
 
 /* names-remote.c: directories whose inode lives on another peer than their
  * name. This side changes the name; it decides. The directory of e is locked. */

@@ -16,13 +16,15 @@ typedef enum OrphanState {
 	ORPHAN_QUEUED,  /* waits for a worker */
 	ORPHAN_RUNNING,
 	ORPHAN_OPEN,    /* someone has it open */
+	ORPHAN_HELD,    /* is being given a name */
 	ORPHAN_WAITING, /* for its next try */
 } OrphanState;
 
 typedef struct Orphan {
 	uint64_t ino;
 	OrphanState state;
-	bool again;      /* asked for while running */
+	bool again;      /* asked for while running or held */
+	bool asked;      /* others than its maker have been asked */
 	int64_t retry_ns, due_ns;
 } Orphan;
 
@@ -31,6 +33,7 @@ struct Orphans {
 	GHashTable *table; /* number -> Orphan */
 	GQueue queue;      /* of Orphan, borrowed */
 	CoGroup group;
+	CoQueue settled; /* waits for one that is running or held */
 	uint32_t workers;
 	bool started;
 	ReactorTimer timer;
@@ -77,6 +80,14 @@ void orphans_add_to_batch(MetaBatch *b, InodeData *d)
 
 	d->flags |= INODE_ORPHAN;
 	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));
+}
+
+void orphans_remove_from_batch(MetaBatch *b, InodeData *d)
+{
+	Key key = key_ino(d->attr.ino, RECORD_ORPHAN);
+
+	d->flags &= ~(uint32_t)(INODE_ORPHAN | INODE_LINKABLE);
+	meta_batch_delete(b, key.data, key.len);
 }
 
 /* ---- asking ---- */
@@ -137,14 +148,35 @@ bool coroutine_fn orphans_co_surely_closed(Server *s, uint64_t ino)
 	return is_alone(s) && ask(s, rpc_session(s->rpc), ino) == 0;
 }
 
-void coroutine_fn orphans_co_unask(Server *s, uint64_t ino)
+/* A session without a mount has nothing to take back. */
+static int coroutine_fn unask(Server *s, uint64_t session, uint64_t ino)
 {
 	WireForgetReq req = { .ino = ino, .undo = 1 };
 	WireOpenRep rep;
 	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &rep };
+	int r = rpc_co_call_session(s->rpc, session, WIRE_FORGET_QUERY, &call);
 
-	/* no answer: no mount here, so nobody was told */
-	rpc_co_call_session(s->rpc, rpc_session(s->rpc), WIRE_FORGET_QUERY, &call);
+	return r == -EOPNOTSUPP || r == -ENOSYS || r == -ENOTCONN ? 0 : r;
+}
+
+void coroutine_fn orphans_co_unask(Server *s, uint64_t ino)
+{
+	unask(s, rpc_session(s->rpc), ino);
+}
+
+int coroutine_fn orphans_co_unask_all(Server *s, uint64_t ino, uint64_t caller)
+{
+	Orphan *orphan = g_hash_table_lookup(s->orphans->table, (void *)ino);
+	g_autoptr(GArray) sessions = all_sessions(s);
+	int r = 0;
+
+	for (guint i = 0; r >= 0 && i < sessions->len; i++) {
+		uint64_t session = g_array_index(sessions, uint64_t, i);
+
+		if (session == caller || orphan->asked)
+			r = unask(s, session, ino);
+	}
+	return r;
 }
 
 /* ---- deleting ---- */
@@ -205,6 +237,7 @@ static void arm_timer(Orphans *o, int64_t due_ns)
 
 static void settle(Orphans *o, Orphan *orphan, int r)
 {
+	co_queue_wake_all(&o->settled);
 	if (r == 0) {
 		g_hash_table_remove(o->table, (void *)orphan->ino);
 		return;
@@ -233,6 +266,7 @@ static void coroutine_fn worker(void *arg)
 
 	while (!o->s->stopping && (orphan = g_queue_pop_head(&o->queue))) {
 		orphan->state = ORPHAN_RUNNING;
+		orphan->asked = true;
 		settle(o, orphan, try_delete(o->s, orphan->ino));
 	}
 	o->workers--;
@@ -252,6 +286,7 @@ static void enqueue(Orphans *o, Orphan *orphan)
 	case ORPHAN_QUEUED:
 		break;
 	case ORPHAN_RUNNING:
+	case ORPHAN_HELD:
 		orphan->again = true;
 		break;
 	case ORPHAN_OPEN:
@@ -324,6 +359,47 @@ void coroutine_fn orphans_co_reap(Server *s, uint64_t ino)
 	start_workers(o);
 }
 
+/* ---- files without a name from birth ---- */
+
+void orphans_add_nameless(Server *s, uint64_t ino)
+{
+	Orphan *orphan = add(s->orphans, ino, ORPHAN_WAITING);
+
+	orphan->due_ns = reactor_now_ns(s->reactor) + GRACE_NS;
+	arm_timer(s->orphans, orphan->due_ns);
+}
+
+bool coroutine_fn orphans_co_hold(Server *s, uint64_t ino)
+{
+	Orphans *o = s->orphans;
+	Orphan *orphan;
+
+	while ((orphan = g_hash_table_lookup(o->table, (void *)ino)) &&
+	       (orphan->state == ORPHAN_RUNNING || orphan->state == ORPHAN_HELD))
+		co_queue_wait(&o->settled);
+	if (!orphan)
+		return false;
+	if (orphan->state == ORPHAN_QUEUED)
+		g_queue_remove(&o->queue, orphan);
+	orphan->state = ORPHAN_HELD;
+	return true;
+}
+
+void orphans_release(Server *s, uint64_t ino, bool named)
+{
+	Orphans *o = s->orphans;
+	Orphan *orphan = g_hash_table_lookup(o->table, (void *)ino);
+
+	if (named) {
+		g_hash_table_remove(o->table, (void *)ino);
+	} else {
+		/* Who has it open may have been told that it is no orphan. */
+		orphan->state = ORPHAN_OPEN;
+		enqueue(o, orphan);
+	}
+	co_queue_wake_all(&o->settled);
+}
+
 /* ---- what happens outside ---- */
 
 static int coroutine_fn orphan_closed(void *ctx, RpcReq *r)
@@ -369,8 +445,9 @@ static int coroutine_fn load_slot(Server *s, uint16_t slot)
 	while ((r = meta_iter_co_next(it, &k, &k_len, &v, &v_len)) > 0) {
 		uint64_t ino = key_get_num(k, k_len, key.len);
 
+		/* the last process may have asked for it */
 		if (ino_valid(ino) && ino_slot(ino) == slot)
-			add(s->orphans, ino, ORPHAN_WAITING);
+			add(s->orphans, ino, ORPHAN_WAITING)->asked = true;
 	}
 	return r;
 }

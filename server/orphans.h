@@ -15,5 +15,17 @@ void coroutine_fn orphans_co_unask(Server *s, uint64_t ino);
 /* Adds what makes d an orphan: flag and record. Then, after the commit, with
  * the inode unlocked: orphans_co_reap(). */
 void orphans_add_to_batch(MetaBatch *b, InodeData *d);
+/* The reverse, for a file that gets a name. */
+void orphans_remove_from_batch(MetaBatch *b, InodeData *d);
+/* A file made without a name, after its batch. It lives while its maker has it
+ * open; in case word of that is lost it is asked for after a while. */
+void orphans_add_nameless(Server *s, uint64_t ino);
+/* Keeps an orphan from being reaped, after a question under way has been
+ * answered, until orphans_release(). False: it is none any more. */
+bool coroutine_fn orphans_co_hold(Server *s, uint64_t ino);
+void orphans_release(Server *s, uint64_t ino, bool named);
+/* A held one is to get a name: tells the session that asks for it, and those
+ * that were asked for the orphan. 0 or -errno. */
+int coroutine_fn orphans_co_unask_all(Server *s, uint64_t ino, uint64_t caller);
 /* Deletes it at once where all it needs is in this process, else behind. */
 void coroutine_fn orphans_co_reap(Server *s, uint64_t ino);

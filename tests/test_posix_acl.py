@@ -255,6 +255,16 @@ def test_a_symlink_inherits_nothing(tree):
     assert mode(here / "l") == 0o777
 
 
+def test_a_file_without_a_name_inherits_too(tree):
+    here = tree.turn("d")
+    here.mkdir()
+    set_acl(here, INHERITED, DEFAULT)
+    fd = os.open(here, os.O_TMPFILE | os.O_RDWR, 0o660)
+    os.link(f"/proc/self/fd/{fd}", here / "f", src_dir_fd=fd)
+    os.close(fd)
+    assert {get_acl(p) for p in tree.all("d", "f")} == {f"u:6 user:{USER}:7 g:7 mask:6 o:0"}
+
+
 def test_a_default_acl_changed_on_one_mount_counts_on_the_others(tree):
     tree.turn("d").mkdir()
     for i, path in enumerate(tree.all("d")):
