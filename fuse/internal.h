@@ -14,6 +14,7 @@
 #include "fuse/lock-owners.h"
 #include "fuse/mount.h"
 #include "fuse/open-table.h"
+#include "fuse/pins.h"
 #include "fuse/xattr-hints.h"
 
 #define OPCODES 64
@@ -46,6 +47,7 @@ struct Mount {
 	OpenTable *opens;
 	Held *held;              /* NULL: alone, no leases are needed */
 	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
+	Pins *pins;
 	LockOwners *lock_owners;
 	Layouts *layouts;
 	XattrHints *xattr_hints;

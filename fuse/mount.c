@@ -279,11 +279,20 @@ static void count_request(Mount *m, uint32_t opcode)
 		m->other_requests++;
 }
 
+/* Between looking a name up and opening what it found, a thread asks for these
+ * at most. */
+static bool may_be_opening(uint32_t opcode)
+{
+	return opcode == FUSE_GETATTR || opcode == FUSE_STATX || opcode == FUSE_GETXATTR || opcode == FUSE_OPEN;
+}
+
 static void on_request(void *arg, Request *req)
 {
 	Mount *m = arg;
 
 	count_request(m, req->in->opcode);
+	if (!may_be_opening(req->in->opcode))
+		pins_drop(m->pins, req->in->pid);
 	switch (req->in->opcode) {
 	case FUSE_INTERRUPT:
 		interrupt(m, ((struct fuse_interrupt_in *)(req->in + 1))->unique);
@@ -429,6 +438,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	m->background.sched = reactor_sched(opts->reactor);
 	g_queue_init(&m->requests);
 	m->opens = open_table_new(DEAD_MAX);
+	m->pins = pins_new();
 	m->lock_owners = lock_owners_new();
 	m->layouts = layouts_new(LAYOUT_RUNS_MAX, map_peer_count(m->map));
 	m->xattr_hints = xattr_hints_new(opts->alone);
@@ -527,6 +537,7 @@ void mount_free(Mount *m)
 	kmount_free(m->kmount);
 	recall_detach(m);
 	open_table_free(m->opens);
+	pins_free(m->pins);
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);
 	xattr_hints_free(m->xattr_hints);

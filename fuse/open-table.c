@@ -105,6 +105,11 @@ bool open_table_is_open(const OpenTable *t, uint64_t ino)
 	return g_hash_table_contains(t->open, &ino);
 }
 
+bool open_table_is_dead(const OpenTable *t, uint64_t ino)
+{
+	return g_hash_table_contains(t->dead, &ino);
+}
+
 uint32_t open_table_size(const OpenTable *t)
 {
 	return g_hash_table_size(t->open);

@@ -26,5 +26,7 @@ bool open_table_query(OpenTable *t, uint64_t ino);
 /* The home could not take the last name away after all. */
 void open_table_undo(OpenTable *t, uint64_t ino);
 bool open_table_is_open(const OpenTable *t, uint64_t ino);
+/* Would an open be refused? */
+bool open_table_is_dead(const OpenTable *t, uint64_t ino);
 /* Inodes that are open. */
 uint32_t open_table_size(const OpenTable *t);

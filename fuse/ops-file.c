@@ -10,6 +10,9 @@
 
 #include "fuse/internal.h"
 
+#define CREATE_TRIES 8
+#define HOLD_STEP_NS INT64_C(100000000)
+
 void ops_fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi)
 {
 	fi->fh = ++m->next_fh;
@@ -63,6 +66,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	Mount *m = mount_of(req);
 	int r = open_table_open(m->opens, ino);
 
+	pins_drop(m->pins, request_current()->in->pid);
 	if (r < 0) {
 		ops_reply(req, r);
 		return;
@@ -81,21 +85,55 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		ops_close(m, ino);
 }
 
+/* May the caller open it, by what its owner may do? Of groups and lists we
+ * know too little. */
+static bool may_open_own(fuse_req_t req, const WireAttr *attr, int flags)
+{
+	int access = flags & O_ACCMODE;
+	uint32_t needed = (access != O_WRONLY ? S_IRUSR : 0) | (access != O_RDONLY || flags & O_TRUNC ? S_IWUSR : 0);
+
+	return S_ISREG(attr->mode) && attr->uid == fuse_req_ctx(req)->uid && (attr->mode & needed) == needed;
+}
+
 /*
  * The kernel looked and found no such name. When it is there nevertheless,
- * another mount has made it in between: the kernel has not checked whether the
- * caller may open it, so it must look again, which ESTALE makes it do.
+ * another mount has made it in between, and the kernel has not checked whether
+ * the caller may open it. Where it is the caller's own file we can; else the
+ * kernel must look again, which ESTALE makes it do, but once only: where names
+ * come and go quickly that is too little.
  */
+static int coroutine_fn co_open_found(fuse_req_t req, WireEntryRep *rep, int flags)
+{
+	Mount *m = mount_of(req);
+	uint64_t ino = rep->attr.ino;
+	int r = may_open_own(req, &rep->attr, flags) ? open_table_open(m->opens, ino) : -EACCES;
+
+	if (r < 0 || !(flags & O_TRUNC))
+		return r;
+	r = ops_co_truncate(m, ino, fuse_req_ctx(req)->uid);
+	if (r == 0)
+		r = mount_co_getattr(m, ino, &rep->attr);
+	if (r < 0)
+		ops_close(m, ino);
+	return r;
+}
+
 static int coroutine_fn co_create_file(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, int flags, WireEntryRep *ret_rep)
 {
 	uint32_t create_flags = flags & O_EXCL ? WIRE_CREATE_EXCL : 0;
-	int r = ops_co_create(req, parent, name, S_IFREG | (mode & 07777), 0, create_flags, NULL, ret_rep);
+	int r = -ESTALE;
 
-	if (r < 0)
-		return r;
-	if (!ret_rep->created)
-		return -ESTALE;
-	return open_table_open(mount_of(req)->opens, ret_rep->attr.ino);
+	/* -ESTALE: it is gone again. */
+	for (int tries = 0; r == -ESTALE && tries < CREATE_TRIES; tries++) {
+		r = ops_co_create(req, parent, name, S_IFREG | (mode & 07777), 0, create_flags, NULL, ret_rep);
+		if (r < 0)
+			break;
+		if (ret_rep->created)
+			r = open_table_open(mount_of(req)->opens, ret_rep->attr.ino);
+		else
+			r = co_open_found(req, ret_rep, flags);
+	}
+	return r == -EACCES ? -ESTALE : r;
 }
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -176,11 +214,37 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 /* ---- what homes ask ---- */
 
+typedef struct Hold {
+	Mount *m;
+	uint64_t ino;
+} Hold;
+
+static void coroutine_fn let_go(void *arg)
+{
+	g_autofree Hold *h = arg;
+
+	/* In steps: the mount's end waits for us. */
+	for (int64_t left = PIN_NS; left > 0 && !h->m->stopping; left -= HOLD_STEP_NS)
+		reactor_co_sleep(h->m->reactor, HOLD_STEP_NS);
+	ops_close(h->m, h->ino);
+}
+
+/* Someone may be about to open it: counts as open until that is over. */
+static void hold_pinned(Mount *m, uint64_t ino)
+{
+	if (open_table_open(m->opens, ino) < 0)
+		return;
+	Hold *h = g_new(Hold, 1);
+	*h = (Hold) { m, ino };
+	mount_spawn(m, let_go, h);
+}
+
 static int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
 {
 	Mount *m = ctx;
 	const WireForgetReq *req = r->req;
 	WireOpenRep *rep = r->rep;
+	int64_t now = reactor_now_ns(m->reactor);
 
 	if (!ino_valid(req->ino) || req->undo > 1)
 		return -EINVAL;
@@ -188,6 +252,8 @@ static int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
 		open_table_undo(m->opens, req->ino);
 		return 0;
 	}
+	if (!open_table_is_open(m->opens, req->ino) && pins_has(m->pins, req->ino, now))
+		hold_pinned(m, req->ino);
 	rep->open = open_table_query(m->opens, req->ino);
 	if (!rep->open)
 		layouts_drop(m->layouts, req->ino);

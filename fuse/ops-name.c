@@ -5,6 +5,8 @@
 
 #include "fuse/recall.h"
 
+#define LOOKUP_TRIES 8
+
 static_assert(offsetof(NameMsg, name) == sizeof(WireNameReq), "a name follows its struct");
 static_assert(offsetof(CreateMsg, name) == sizeof(WireCreateReq), "a name follows its struct");
 static_assert(offsetof(RenameMsg, names) == sizeof(WireRenameReq), "names follow their struct");
@@ -38,7 +40,7 @@ static int coroutine_fn ask_home(Mount *m, fuse_ino_t parent, const char *name, 
 	return r;
 }
 
-static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
+static int coroutine_fn co_lookup_once(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
 {
 	const HeldName *kept = m->held ? held_name(m->held, parent, name, strlen(name)) : NULL;
 	int r = 0;
@@ -52,6 +54,20 @@ static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name,
 	return r < 0 ? r : ops_co_complete(m, ret_rep);
 }
 
+/* The home's question whether it is open may have overtaken the answer: then
+ * the name is gone, or stands for something else. */
+static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
+{
+	int r;
+
+	for (int tries = 0; tries < LOOKUP_TRIES; tries++) {
+		r = co_lookup_once(m, parent, name, ret_rep);
+		if (r < 0 || !open_table_is_dead(m->opens, ret_rep->attr.ino))
+			break;
+	}
+	return r;
+}
+
 static void reply_negative(fuse_req_t req, double timeout)
 {
 	struct fuse_entry_param none = { .entry_timeout = timeout };
@@ -61,6 +77,15 @@ static void reply_negative(fuse_req_t req, double timeout)
 		fuse_reply_entry(req, &none);
 	else
 		fuse_reply_err(req, ENOENT);
+}
+
+static void reply_found(fuse_req_t req, const WireEntryRep *rep, double timeout)
+{
+	Mount *m = mount_of(req);
+
+	if (S_ISREG(rep->attr.mode))
+		pins_set(m->pins, request_current()->in->pid, rep->attr.ino, reactor_now_ns(m->reactor));
+	ops_reply_entry(req, rep, timeout);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -74,7 +99,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	else if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_entry(req, &rep, recall_tell_name(m, parent, name, rep.attr.ino));
+		reply_found(req, &rep, recall_tell_name(m, parent, name, rep.attr.ino));
 }
 
 /* ---- new names ---- */
