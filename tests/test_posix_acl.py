@@ -8,7 +8,7 @@ from harness.acl import ACCESS, DEFAULT, get_acl, pack, set_acl
 from harness.env import need_root
 from harness.procs import Actor, errno_of
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.configs("one", "tcp3", "client")]
 USER, GROUP = 61001, 61002
 NAMED = f"u:6 user:{USER}:4 g:4 mask:4 o:0"
 

@@ -9,7 +9,7 @@ import pytest
 from harness import posix
 from harness.procs import errno_of, eventually
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.configs("one", "tcp3", "client")]
 MIB = 1 << 20
 RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
 

@@ -9,7 +9,7 @@ import pytest
 from harness.env import need_root
 from harness.procs import errno_of
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.configs("one", "tcp3", "client")]
 
 
 # ---- listings ----

@@ -8,9 +8,8 @@ import pytest
 
 from harness.procs import errno_of, eventually
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.configs("one", "tcp3", "client")]
 NS = 1_000_000_000
-DAY = 24 * 3600 * NS
 STATX_BTIME = 0x800
 
 
@@ -97,15 +96,6 @@ def test_a_second_read_within_a_day_does_not(tree):
     last.read_text()
     assert eventually(lambda: atime(last) > last.stat().st_mtime_ns, 10)
     assert atime(path) == now
-
-
-def test_a_read_after_a_day_does(tree):
-    path = tree.turn("f")
-    path.write_text("x")
-    old = time.time_ns() - DAY - 3600 * NS
-    os.utime(path, ns=(old, old - NS))
-    path.read_text()
-    assert eventually(lambda: atime(path) > old + DAY, 10)
 
 
 def test_reading_a_directory_and_a_symlink_moves_theirs(tree):
