@@ -61,3 +61,27 @@ def pread_direct(fd, length, offset):
     buffer = memoryview(mmap.mmap(-1, length))
     got = os.preadv(fd, [buffer], offset)
     return bytes(buffer[:got])
+
+
+class Barrier:
+    """Where processes meet: a pthread barrier in a file that they map."""
+
+    def __init__(self, path):
+        with open(path, "r+b") as f:
+            self._map = mmap.mmap(f.fileno(), mmap.PAGESIZE)
+        self._at = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+
+    @staticmethod
+    def make(path, count):
+        """A new one for so many processes; its path."""
+        with open(path, "xb") as f:
+            f.truncate(mmap.PAGESIZE)
+        shared = ctypes.create_string_buffer(64)
+        libc.pthread_barrierattr_init(shared)
+        libc.pthread_barrierattr_setpshared(shared, 1)
+        barrier = Barrier(path)
+        assert libc.pthread_barrier_init(ctypes.c_void_p(barrier._at), shared, count) == 0
+        return os.fspath(path)
+
+    def wait(self):
+        libc.pthread_barrier_wait(ctypes.c_void_p(self._at))
