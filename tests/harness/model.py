@@ -17,8 +17,8 @@ the same time, whose results and tree must be those of some order of the same
 operations in a local directory."""
 import argparse
 import contextlib
-import ctypes
 import errno
+import fcntl
 import itertools
 import json
 import os
@@ -253,7 +253,11 @@ class World:
         return digest(os.pread(self.fd(slot), length, offset))
 
     def do_write(self, root, slot, tag, length):
-        return os.write(self.fd(slot), pattern(tag, length))
+        fd = self.fd(slot)
+        # After an append the kernel has the position from the size it last heard of.
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
+            os.fstat(fd)
+        return os.write(fd, pattern(tag, length))
 
     def do_pwrite(self, root, slot, offset, tag, length):
         return os.pwrite(self.fd(slot), pattern(tag, length), offset)
