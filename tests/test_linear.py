@@ -100,6 +100,8 @@ def test_what_clients_of_all_mounts_saw_has_one_order(tree, figure):
         histories = linear.observe(roots, seed, env.size(3, 20), KINDS)
         figure(f"calls of seed {seed}", sum(map(len, histories.values())))
         complain(histories, seed)
+        unknown = [e for events in histories.values() for e in events if e.end is None]
+        assert len(unknown) * 200 <= sum(map(len, histories.values())), unknown[:20]
 
 
 @pytest.mark.skipif(not known_fault(FAULT), reason=f"the program has no fault hook '{FAULT}'")

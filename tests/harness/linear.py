@@ -242,8 +242,9 @@ class Client:
 
     def note(self, model, key, call, argument, timed, result=None):
         start, end, given = timed
-        # Whether it failed before or after it took effect nobody knows.
-        if given in ("EIO", "EHOSTDOWN", "ETIMEDOUT"):
+        # Whether it failed before or after it took effect nobody knows. (ESTALE:
+        # what a name stood for was replaced as often as the kernel looked.)
+        if given in ("EIO", "EHOSTDOWN", "ETIMEDOUT", "ESTALE"):
             end = None
         self.events.append([model, key, [start, end, self.number, call, argument, given if result is None else result]])
 
@@ -266,7 +267,8 @@ class Client:
         name = self.rng.choice(list(FILES))
         timed = self.timed(self.rng.choice([self._read_kept, self._read_again])(name))
         for offset in self._words(name):
-            self.note("settled", f"{name}+{offset}", "read", None, timed, struct.unpack_from("<q", timed[2], offset)[0])
+            found = struct.unpack_from("<q", timed[2], offset)[0] if isinstance(timed[2], bytes) else timed[2]
+            self.note("settled", f"{name}+{offset}", "read", None, timed, found)
 
     def _words(self, name):
         return WORDS[:1] if name == "small" else WORDS
@@ -340,7 +342,7 @@ class Client:
     def list(self):
         timed = self.timed(lambda: os.listdir(f"{self.root}/names"))
         for name in NAMES_USED:
-            self.note("names", "names", "listed", name, timed, name in timed[2])
+            self.note("names", "names", "listed", name, timed, name in timed[2] if isinstance(timed[2], list) else None)
 
     # ---- locks ----
 

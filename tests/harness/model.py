@@ -40,6 +40,11 @@ TOLERATE_EXDEV = True
 # A directory that was removed while it is open may answer ESTALE.
 TOLERATE_REMOVED_DIRECTORIES = True
 
+# While the kernel renames something between two directories of a mount, a
+# directory that another mount has moved can't be found there where it is now:
+# ESTALE, before anything is done. So look at the path, and try again.
+TRIES = 50
+
 SLOTS = 5
 # In a path, N is a name of 255 bytes and X too long for one.
 LONG, TOO_LONG = "n" * 255, "x" * 256
@@ -124,12 +129,18 @@ class World:
     def do(self, op):
         mount, name, *args = op
         root = self.roots[mount % len(self.roots)]
-        try:
-            return getattr(self, f"do_{name}")(root, *args)
-        except OSError as e:
-            return NAMES[e.errno]
-        except NoFile:
-            return "no file"
+        for tries in range(TRIES, 0, -1):
+            try:
+                return getattr(self, f"do_{name}")(root, *args)
+            except NoFile:
+                return "no file"
+            except OSError as e:
+                paths = [a for a in args if isinstance(a, str)]
+                if e.errno != errno.ESTALE or not paths or tries == 1:
+                    return NAMES[e.errno]
+                for path in paths:
+                    os.path.lexists(_at(root, path))
+        return None
 
     def close(self):
         for fd in self.fds.values():
@@ -143,10 +154,9 @@ class World:
 
     def holds_removed_directory(self, op):
         """Is the operation one on an open directory that has no name any more?"""
-        if op[1] not in OPERATIONS or "slot" not in OPERATIONS[op[1]] or op[2] not in self.fds:
-            return False
-        st = os.fstat(self.fds[op[2]])
-        return stat.S_ISDIR(st.st_mode) and st.st_nlink == 0
+        slots = [a for kind, a in zip(OPERATIONS.get(op[1], ())[1:], op[2:]) if kind == "slot"]
+        opened = [os.fstat(self.fds[slot]) for slot in slots if slot in self.fds]
+        return any(stat.S_ISDIR(st.st_mode) and st.st_nlink == 0 for st in opened)
 
     # ---- names ----
 
@@ -160,17 +170,7 @@ class World:
         os.unlink(_at(root, path))
 
     def do_rename(self, root, old, new, flags):
-        old, new = _at(root, old), _at(root, new)
-        try:
-            posix.renameat2(old, new, flags)
-        except OSError as e:
-            if e.errno != errno.ESTALE:
-                raise
-            # While it renames, the kernel can't learn that another mount moved
-            # one of these directories to where it is.
-            os.path.lexists(old)
-            os.path.lexists(new)
-            posix.renameat2(old, new, flags)
+        posix.renameat2(_at(root, old), _at(root, new), flags)
 
     def do_link(self, root, old, new):
         os.link(_at(root, old), _at(root, new), follow_symlinks=False)
