@@ -344,6 +344,13 @@ typedef struct WirePeerInfoRep {
 	uint64_t inodes, orphans, locks;
 } WirePeerInfoRep;
 
+/* FSCK: facts about a store, from a place on: server/fsck.h. Bulk out: the
+ * facts; the reply says where to go on. */
+typedef struct WireFsckPlace {
+	uint64_t a, b;
+	uint32_t stage, skip;
+} WireFsckPlace;
+
 /* name, name for people, request, reply, flags */
 #define WIRE_OPS(OP) \
 	OP(PING, ping, WireNone, WireNone, WIRE_IDEMPOTENT) \
@@ -384,6 +391,7 @@ typedef struct WirePeerInfoRep {
 	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS) \
 	OP(LOCK_CANCEL, lock_cancel, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(ORPHAN_CLOSED, orphan_closed, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(FSCK, fsck, WireFsckPlace, WireFsckPlace, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(FORGET_QUERY, forget_query, WireForgetReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT) \
 	OP(RECALL, recall, WireRecallReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS | WIRE_TO_MOUNT)
 

@@ -186,6 +186,11 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
+/* fsck.c */
+#define FSCK_XATTR "system.benchfs.fsck."
+bool fsck_is_asked(fuse_ino_t ino, const char *name);
+void coroutine_fn fsck_co_reply(Mount *m, fuse_req_t req, const char *name, size_t size);
+
 /* ops-lock.c */
 void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock);
 void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep);

@@ -114,6 +114,11 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	Mount *m = mount_of(req);
 	WireAttr attr = { 0 };
+
+	if (fsck_is_asked(ino, name)) {
+		fsck_co_reply(m, req, name, size);
+		return;
+	}
 	g_autofree char *text = co_virtual_text(m, ino, name);
 
 	if (text) {

@@ -91,7 +91,7 @@ static void insert(FileMaps *m, uint64_t ino, Runs *runs)
 		drop(m, g_queue_peek_tail(&m->lru));
 }
 
-static bool decode(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, WireRun *ret_run)
+bool filemap_decode_run(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, WireRun *ret_run)
 {
 	RunRecord rec;
 
@@ -118,7 +118,7 @@ static int coroutine_fn load(Server *s, const InodeData *d, Runs **ret_runs)
 	while ((r = meta_iter_co_next(it, &key, &key_len, &value, &len)) > 0) {
 		WireRun run;
 
-		if (!decode(key, key_len, value, len, &run) || !run_valid(&run, d->attr.chunk_shift) ||
+		if (!filemap_decode_run(key, key_len, value, len, &run) || !run_valid(&run, d->attr.chunk_shift) ||
 		    run.target >= peers || run.width > peers || !runs_append(runs, &run)) {
 			g_warning("inode %#" PRIx64 ": its chunk map can't be read", d->attr.ino);
 			return -EIO;

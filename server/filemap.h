@@ -10,6 +10,8 @@
 FileMaps *filemaps_new(Server *s);
 void filemaps_free(FileMaps *m);
 
+/* Reads a record of a map; run_valid() is still to be asked. */
+bool filemap_decode_run(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, WireRun *ret_run);
 /* The map of d's inode, as a reference. -EIO: its records make no sense. */
 int coroutine_fn filemap_co_get(Server *s, const InodeData *d, Runs **ret_runs);
 /* Assigns what has no target in [first, first+count), and more ahead. Adds the

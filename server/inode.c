@@ -12,7 +12,6 @@
 
 /* At about 300 bytes each. */
 #define CACHED_MAX 65536
-#define COUNT_NAME "inodes"
 #define POINT_DELETES_MAX 1024u
 
 struct InodeCache {
@@ -30,11 +29,6 @@ typedef struct InodeRecord {
 	uint32_t n_blocks, symlink_len; /* behind: WireBlocks[], target */
 } InodeRecord;
 static_assert(sizeof(InodeRecord) == 104, "no holes");
-
-typedef struct CountRecord {
-	uint8_t version, pad[7];
-	uint64_t value;
-} CountRecord;
 
 InodeCache *inode_cache_new(Server *s)
 {
@@ -80,7 +74,7 @@ static bool decode_attr_ok(const WireAttr *a, uint64_t ino)
 		a->size <= INT64_MAX;
 }
 
-static int decode(uint64_t ino, const uint8_t *data, size_t len, InodeData *ret_d)
+int inode_data_decode(uint64_t ino, const uint8_t *data, size_t len, InodeData *ret_d)
 {
 	InodeRecord rec;
 
@@ -184,7 +178,7 @@ static int coroutine_fn inode_co_load(Server *s, uint64_t ino, Inode *inode)
 	s->inodes->loads++;
 	if (r < 0)
 		return r;
-	r = decode(ino, v.data, v.len, &inode->d);
+	r = inode_data_decode(ino, v.data, v.len, &inode->d);
 	meta_value_clear(&v);
 	if (r < 0)
 		g_warning("inode %#" PRIx64 ": its record can't be read", ino);
@@ -425,8 +419,8 @@ bool inode_data_kill_suidgid(InodeData *d)
 
 void inode_count_add(Server *s, MetaBatch *b, int delta)
 {
-	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, COUNT_NAME);
-	CountRecord rec = { .version = RECORD_VERSION };
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_INODES);
+	NumberRecord rec = { .version = RECORD_VERSION };
 
 	s->inodes->count += (uint64_t)(int64_t)delta;
 	rec.value = s->inodes->count;
@@ -440,9 +434,9 @@ void inode_count_undo(Server *s, int delta)
 
 int coroutine_fn inode_count_co_load(Server *s)
 {
-	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, COUNT_NAME);
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_INODES);
 	MetaValue v = { 0 };
-	CountRecord rec = { 0 };
+	NumberRecord rec = { 0 };
 	int r = meta_co_get(s->meta, key.data, key.len, &v);
 
 	if (r < 0)

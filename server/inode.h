@@ -71,6 +71,8 @@ int coroutine_fn inode_count_co_load(struct Server *s);
 void inode_data_copy(InodeData *dst, const InodeData *src);
 void inode_data_clear(InodeData *d);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(InodeData, inode_data_clear)
+/* Reads the record of inode ino: 0, or -EIO where it makes no sense. */
+int inode_data_decode(uint64_t ino, const uint8_t *data, size_t len, InodeData *ret_d);
 /* Adds the record of d to a batch. */
 void inode_data_put(MetaBatch *b, const InodeData *d);
 /* Makes d (moved out of the caller's) what the inode is, after the commit. */

@@ -52,6 +52,7 @@ void intents_attach(Server *s); /* DIR_PREPARE DIR_FINISH */
 void orphans_attach(Server *s); /* ORPHAN_CLOSED */
 void data_attach(Server *s);    /* LAYOUT READ WRITE COMMIT FALLOCATE SEEK FSYNC */
 void locks_attach(Server *s);   /* LOCK_GET LOCK_SET LOCK_CANCEL */
+void fsck_attach(Server *s);    /* FSCK */
 void peer_attach(Server *s);    /* PING PEER_INFO STATFS */
 
 /* xattrs.c, for what clears setuid too (writes, chown): the capabilities of a

@@ -304,6 +304,27 @@ void meta_value_clear(MetaValue *v)
 	*v = (MetaValue) { 0 };
 }
 
+typedef struct Reading {
+	Meta *m;
+	MetaReader *fn;
+	void *arg;
+} Reading;
+
+static int reading_job(void *arg)
+{
+	Reading *r = arg;
+
+	return r->fn(r->m->db, r->arg);
+}
+
+int coroutine_fn meta_co_read(Meta *m, MetaReader *fn, void *arg)
+{
+	Reading reading = { .m = m, .fn = fn, .arg = arg };
+	int r = meta_co_enter(m);
+
+	return r < 0 ? r : meta_co_job(m, reading_job, &reading);
+}
+
 /* ---- syncing ---- */
 
 static int sync_job(void *arg)

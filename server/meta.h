@@ -48,6 +48,12 @@ int coroutine_fn meta_iter_co_next(MetaIter *it, const uint8_t **ret_key, size_t
 void meta_iter_free(MetaIter *it);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MetaIter, meta_iter_free)
 
+/* Runs fn(db, arg), which only reads, on a thread; what it opens in the database
+ * it closes. -EIO when there is no database. */
+struct rocksdb_t;
+typedef int MetaReader(struct rocksdb_t *db, void *arg);
+int coroutine_fn meta_co_read(Meta *m, MetaReader *fn, void *arg);
+
 /* Everything committed before the call survives power loss when it returns.
  * Many callers share one sync, on a thread. */
 int coroutine_fn meta_co_sync(Meta *m);

@@ -32,6 +32,15 @@ typedef enum RecordIntentKind {
 	INTENT_DIR_MAKE = 1, INTENT_DIR_REMOVE = 2, INTENT_TRUNCATE = 3,
 } RecordIntentKind;
 
+/* The numbers of a store (RECORD_SEQUENCE, STORE_SLOT), by name. */
+#define NUMBER_NEXT_INODE "next-inode" /* sequence numbers below it are taken */
+#define NUMBER_INODES "inodes"         /* how many there are */
+#define NUMBER_FIRST_INODE 16u         /* those below are of inodes made by name (the root) */
+typedef struct NumberRecord {
+	uint8_t version, pad[7];
+	uint64_t value;
+} NumberRecord;
+
 /* Behind the last slot: what belongs to the store and moves with no slot. */
 #define STORE_SLOT SLOT_COUNT
 

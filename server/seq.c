@@ -6,10 +6,7 @@
 
 #include "server/record.h"
 
-/* Numbers below are for inodes that are made by name (the root). */
-#define FIRST 16
 #define BLOCK (UINT64_C(1) << 16)
-#define COUNTER_NAME "next-inode"
 
 struct Sequences {
 	uint64_t next, limit; /* [next, limit) is reserved; both 0: not read yet */
@@ -18,11 +15,6 @@ struct Sequences {
 	CoQueue waiters;
 	CoGroup ahead;
 };
-
-typedef struct CounterRecord {
-	uint8_t version, pad[7];
-	uint64_t value;
-} CounterRecord;
 
 Sequences *sequences_new(Server *s)
 {
@@ -47,20 +39,20 @@ void coroutine_fn sequences_co_stop(Server *s)
 /* Where the last process's reservation ended. */
 static int coroutine_fn load(Server *s, uint64_t *ret_limit)
 {
-	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, COUNTER_NAME);
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_NEXT_INODE);
 	MetaValue v = { 0 };
-	CounterRecord rec;
+	NumberRecord rec;
 	int r = meta_co_get(s->meta, key.data, key.len, &v);
 
 	if (r == -ENOENT) {
-		*ret_limit = FIRST;
+		*ret_limit = NUMBER_FIRST_INODE;
 		return 0;
 	}
 	if (r < 0)
 		return r;
 	if (v.len == sizeof(rec))
 		memcpy(&rec, v.data, sizeof(rec));
-	if (v.len != sizeof(rec) || rec.version != RECORD_VERSION || rec.value < FIRST || rec.value > INO_SEQ_MASK - BLOCK) {
+	if (v.len != sizeof(rec) || rec.version != RECORD_VERSION || rec.value < NUMBER_FIRST_INODE || rec.value > INO_SEQ_MASK - BLOCK) {
 		g_warning("the counter of inode numbers can't be read: no new files");
 		r = -EIO;
 	} else {
@@ -72,8 +64,8 @@ static int coroutine_fn load(Server *s, uint64_t *ret_limit)
 
 static int coroutine_fn store_limit(Server *s, uint64_t limit)
 {
-	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, COUNTER_NAME);
-	CounterRecord rec = { .version = RECORD_VERSION, .value = limit };
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_NEXT_INODE);
+	NumberRecord rec = { .version = RECORD_VERSION, .value = limit };
 	MetaBatch *b = meta_batch_new(s->meta);
 
 	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));

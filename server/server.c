@@ -38,7 +38,8 @@ static bool normalise(ServerOptions *o, GError **error)
 
 static bool open_store(Server *s, GError **error)
 {
-	StoreOptions so = { .path = s->opts.store_path, .peer = s->self, .embedded = s->opts.embedded };
+	StoreOptions so = { .path = s->opts.store_path, .peer = s->self, .peers = map_peer_count(s->map),
+		.embedded = s->opts.embedded };
 
 	memcpy(so.cluster_id, s->opts.cluster_id, sizeof(so.cluster_id));
 	map_digest(s->map, so.digest);
@@ -148,6 +149,7 @@ void server_attach(Server *s, Rpc *rpc)
 	leases_attach(s);
 	peer_attach(s);
 	objects_attach(s->objects, rpc);
+	fsck_attach(s);
 }
 
 static void coroutine_fn recover(void *arg)

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/autoclose.h"
+#include "common/map.h"
 
 #define GROUP "benchfs store"
 #define IDENTITY "identity"
@@ -31,7 +32,7 @@ struct Store {
 
 typedef struct Identity {
 	int format;
-	int peer;
+	int peer, peers;
 	char *cluster, *digest;
 } Identity;
 
@@ -106,6 +107,7 @@ static int identity_load(const Store *s, Identity *ret_id, GError **error)
 	if (g_key_file_load_from_data(file, text, (gsize)-1, G_KEY_FILE_NONE, NULL)) {
 		id.format = g_key_file_get_integer(file, GROUP, "format", NULL);
 		id.peer = g_key_file_get_integer(file, GROUP, "peer", NULL);
+		id.peers = g_key_file_get_integer(file, GROUP, "of", NULL);
 		id.cluster = g_key_file_get_string(file, GROUP, "cluster", NULL);
 		id.digest = g_key_file_get_string(file, GROUP, "peers", NULL);
 	}
@@ -169,7 +171,8 @@ static bool identity_write(Store *s, const StoreOptions *opts, GError **error)
 	bytes_to_hex(s->cluster_id, 16, cluster);
 	bytes_to_hex(opts->digest, 32, digest);
 	g_autofree char *text = g_strdup_printf("# Written by benchfs. This directory belongs to one peer of one cluster.\n"
-		"[" GROUP "]\nformat=%d\ncluster=%s\npeer=%d\npeers=%s\n", STORE_FORMAT, cluster, opts->peer, digest);
+		"[" GROUP "]\nformat=%d\ncluster=%s\npeer=%d\nof=%u\npeers=%s\n", STORE_FORMAT, cluster, opts->peer,
+		opts->peers, digest);
 	autoclose int fd = openat(s->dirfd, IDENTITY_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0 || !write_all(fd, text, strlen(text)) || fsync(fd) < 0 ||
@@ -313,6 +316,68 @@ Store *store_open(const StoreOptions *opts, GError **error)
 		else if (open_or_create(s, opts, error))
 			return s;
 	}
+	store_close(s);
+	return NULL;
+}
+
+/* A lock for reading: whoever uses the store holds one for writing. */
+static bool take_read_lock(Store *s, GError **error)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+
+	s->lockfd = openat(s->dirfd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (s->lockfd < 0) {
+		set_errno_error(error, s->path, "can't open its lock", errno);
+		return false;
+	}
+	if (fcntl(s->lockfd, F_OFD_SETLK, &lock) == 0)
+		return true;
+	if (errno != EAGAIN && errno != EACCES) {
+		set_errno_error(error, s->path, "can't lock it", errno);
+		return false;
+	}
+	g_autofree char *pid = read_small_file(s->dirfd, "lock", 32);
+	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN, "store %s is in use by process %s", s->path,
+		pid && *pid ? g_strchomp(pid) : "(unknown)");
+	return false;
+}
+
+static bool identity_take(Store *s, StoreOptions *ret_opts, GError **error)
+{
+	g_auto(Identity) id = { 0 };
+	int found = identity_load(s, &id, error);
+
+	if (found < 0)
+		return false;
+	if (found == 0)
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOENT, "%s is no benchfs store", s->path);
+	else if (id.format != STORE_FORMAT)
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+			"store %s has format %d and this benchfs knows format %d: use the benchfs that made it", s->path, id.format,
+			STORE_FORMAT);
+	else if (id.peers < 1 || id.peers > (int)PEER_MAX || id.peer < 0 || id.peer >= id.peers ||
+		 !hex_to_bytes(id.cluster, ret_opts->cluster_id, 16) || !hex_to_bytes(id.digest, ret_opts->digest, 32))
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "store %s: its identity file is damaged: restore it", s->path);
+	else
+		found = 2;
+	ret_opts->peer = (uint16_t)id.peer;
+	ret_opts->peers = (uint32_t)id.peers;
+	memcpy(s->cluster_id, ret_opts->cluster_id, 16);
+	return found == 2;
+}
+
+Store *store_open_readonly(const char *path, StoreOptions *ret_opts, GError **error)
+{
+	Store *s = g_new0(Store, 1);
+
+	s->path = g_strdup(path);
+	s->lockfd = -1;
+	s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*ret_opts = (StoreOptions) { .path = path };
+	if (s->dirfd < 0)
+		set_errno_error(error, s->path, "can't open it", errno);
+	else if (identity_take(s, ret_opts, error) && take_read_lock(s, error))
+		return s;
 	store_close(s);
 	return NULL;
 }

@@ -2,7 +2,7 @@
 /*
  * A store: the directory on local disk that belongs to one peer.
  *
- *   identity   key file: format, cluster id, peer id, digest of the peer list
+ *   identity   key file: format, cluster id, peer id, number of peers, digest of the peer list
  *   lock       held (OFD lock) as long as a process uses the store; its pid
  *   meta/      RocksDB
  *   objects/   chunks
@@ -18,6 +18,7 @@ typedef struct Store Store;
 typedef struct StoreOptions {
 	const char *path;
 	uint16_t peer;
+	uint32_t peers;         /* how many the cluster has, for those who read the store alone */
 	bool embedded;          /* a new store gets a random cluster id */
 	uint8_t cluster_id[16]; /* not embedded: what it must belong to */
 	uint8_t digest[32];     /* of the peer list */
@@ -28,6 +29,10 @@ typedef struct StoreOptions {
  * format, cluster, peer or peer list, a directory of something else) is left
  * as it was, and the error says what it is and what to do. */
 Store *store_open(const StoreOptions *opts, GError **error);
+/* Opens a store that is there to read it, under its lock, whatever cluster it
+ * is of; fills what its identity says into *ret_opts (path is the caller's).
+ * Blocks, changes nothing. */
+Store *store_open_readonly(const char *path, StoreOptions *ret_opts, GError **error);
 /* Drops the lock. NULL is fine. */
 void store_close(Store *s);
 

@@ -13,6 +13,7 @@ int cmd_serve(char **argv, GError **error);
 int cmd_umount(char **argv, GError **error);
 int cmd_status(char **argv, GError **error);
 int cmd_info(char **argv, GError **error);
+int cmd_fsck(char **argv, GError **error);
 int cmd_secret(char **argv, GError **error);
 int cmd_version(char **argv, GError **error);
 

@@ -8,8 +8,8 @@ typedef int CommandFn(char **argv, GError **error);
 
 static CommandFn *const functions[CMD_COUNT] = {
 	[CMD_MOUNT] = cmd_mount, [CMD_SERVE] = cmd_serve, [CMD_UMOUNT] = cmd_umount,
-	[CMD_STATUS] = cmd_status, [CMD_INFO] = cmd_info, [CMD_SECRET] = cmd_secret,
-	[CMD_VERSION] = cmd_version,
+	[CMD_STATUS] = cmd_status, [CMD_INFO] = cmd_info, [CMD_FSCK] = cmd_fsck,
+	[CMD_SECRET] = cmd_secret, [CMD_VERSION] = cmd_version,
 };
 
 enum { EXIT_USAGE = 2 };

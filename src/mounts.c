@@ -108,6 +108,7 @@ typedef struct Ask {
 	GMutex lock;
 	GCond cond;
 	char *path, *name, *text;
+	size_t len;
 	int err;
 	bool done;
 } Ask;
@@ -134,6 +135,7 @@ static void *ask_thread(void *arg)
 	if (n >= 0) {
 		buf[n] = 0;
 		a->text = g_steal_pointer(&buf);
+		a->len = (size_t)n;
 	}
 	a->err = err;
 	a->done = true;
@@ -144,6 +146,13 @@ static void *ask_thread(void *arg)
 }
 
 char *mounts_get_xattr(const char *path, const char *name, unsigned timeout_s)
+{
+	size_t len;
+
+	return mounts_get_xattr_bytes(path, name, timeout_s, &len);
+}
+
+char *mounts_get_xattr_bytes(const char *path, const char *name, unsigned timeout_s, size_t *ret_len)
 {
 	int64_t until_us = g_get_monotonic_time() + (int64_t)timeout_s * G_USEC_PER_SEC;
 	Ask *a = g_atomic_rc_box_new0(Ask);
@@ -160,6 +169,7 @@ char *mounts_get_xattr(const char *path, const char *name, unsigned timeout_s)
 		;
 	if (a->done) {
 		text = g_steal_pointer(&a->text);
+		*ret_len = a->len;
 		err = a->err;
 	}
 	g_mutex_unlock(&a->lock);

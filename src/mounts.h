@@ -23,3 +23,5 @@ char *mounts_resolve(const char *path);
 /* An extended attribute's text, or NULL with errno. A mount that does not
  * answer within timeout_s seconds: ETIMEDOUT. */
 char *mounts_get_xattr(const char *path, const char *name, unsigned timeout_s);
+/* The same for bytes, of which there are *ret_len; a NUL follows them. */
+char *mounts_get_xattr_bytes(const char *path, const char *name, unsigned timeout_s, size_t *ret_len);

@@ -32,6 +32,7 @@ const OptionDef option_defs[] = {
 	{ "pid-file", 0, TYPE_FILE, "FILE", "write the process id of the daemon to a file, removed when it ends", DAEMON, 0, AT(pid_file) },
 	{ "config", 'c', TYPE_FILE, "FILE", "configuration file (default: /etc/benchfs/benchfs.conf, where there is one)", NETWORK, ON_COMMAND_LINE_ONLY, AT(config) },
 	{ "lazy", 'l', TYPE_FLAG, NULL, "detach a mount that is in use; the daemon ends after its last user", C(UMOUNT), ON_COMMAND_LINE_ONLY, AT(lazy) },
+	{ "online", 0, TYPE_FLAG, NULL, "check the stores of a mount's peers while they are in use", C(FSCK), ON_COMMAND_LINE_ONLY, AT(online) },
 	{ "json", 'j', TYPE_FLAG, NULL, "print JSON", C(STATUS), ON_COMMAND_LINE_ONLY, AT(json) },
 	{ "help", 'h', TYPE_FLAG, NULL, "print this help", ALL, ON_COMMAND_LINE_ONLY, AT(help) },
 };
@@ -44,6 +45,7 @@ const CommandDef command_defs[CMD_COUNT] = {
 	[CMD_UMOUNT] = { "umount", "[OPTIONS] MOUNTPOINT", "unmount, and wait until the daemon has ended" },
 	[CMD_STATUS] = { "status", "[OPTIONS] [MOUNTPOINT]", "show peers, slots, space and health" },
 	[CMD_INFO] = { "info", "[OPTIONS] PATH...", "show where a file and its data live" },
+	[CMD_FSCK] = { "fsck", "[OPTIONS] STORE...|MOUNTPOINT", "check stores; with --online those of a mount" },
 	[CMD_SECRET] = { "secret", "[OPTIONS] [FILE]", "make a secret for several peers" },
 	[CMD_VERSION] = { "version", "[OPTIONS]", "print the version" },
 };

@@ -16,7 +16,7 @@ GQuark options_error_quark(void);
 void options_set_error(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 typedef enum CommandId {
-	CMD_MOUNT, CMD_SERVE, CMD_UMOUNT, CMD_STATUS, CMD_INFO, CMD_SECRET, CMD_VERSION, CMD_COUNT
+	CMD_MOUNT, CMD_SERVE, CMD_UMOUNT, CMD_STATUS, CMD_INFO, CMD_FSCK, CMD_SECRET, CMD_VERSION, CMD_COUNT
 } CommandId;
 
 /* Flags of mount(8) that exclude each other share a family; see options-mount.c. */
@@ -26,7 +26,7 @@ typedef struct Options {
 	char *config, *peers, *hostfile, *listen, *store, *secret_file;
 	char *log, *log_file, *pid_file, *channel, *transport, *net_devices;
 	uint64_t wait_s, chunk_size, inline_max, reserve;
-	bool client, foreground, lazy, json, help;
+	bool client, foreground, lazy, online, json, help;
 	const char *kernel[MOUNT_FAMILY_COUNT]; /* for mount(2); "": the default; NULL: not said */
 	uint64_t set; /* one bit for each entry of the table that was given */
 	char **args;  /* what is not an option, NULL-terminated */

@@ -11,8 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1]
 BENCHFS = Path(os.environ.get("BENCHFS") or SOURCE / "build" / "benchfs")
-COMMANDS = ["mount", "serve", "umount", "status", "info", "secret", "version"]
-COMMAND_LINE_ONLY = {"config", "help", "lazy", "json"}
+COMMANDS = ["mount", "serve", "umount", "status", "info", "fsck", "secret", "version"]
+COMMAND_LINE_ONLY = {"config", "help", "lazy", "json", "online"}
 
 pytestmark = pytest.mark.skipif(not BENCHFS.exists(), reason=f"needs the program at {BENCHFS}")
 
@@ -233,6 +233,8 @@ def test_a_wrong_value_is_refused_by_name(tmp_path, name, value):
     (["secret", "one", "two"], "two"),
     (["version", "extra"], "extra"),
     (["info"], "path"),
+    (["fsck"], "--online"),
+    (["fsck", "--online"], "mount point"),
     (["frobnicate"], "frobnicate"),
 ])
 def test_what_does_not_go_together_is_said(tmp_path, args, named):
