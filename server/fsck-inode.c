@@ -19,6 +19,7 @@ typedef struct Found {
 	uint64_t ino;
 	uint32_t slot;
 	bool has_inode, readable;
+	bool lost; /* not in the slot of its number, where nobody finds it */
 	InodeData d;
 	uint64_t names, subdirs;
 	uint64_t runs, runs_end; /* runs_end: of the last in chunks */
@@ -401,7 +402,7 @@ static uint64_t take_all(Scan *s, Found *f, Cursor *c, size_t t)
 		size_t len;
 		const uint8_t *value = (const uint8_t *)rocksdb_iter_value(c->it, &len);
 
-		if (c->key_len >= KEY_TAIL)
+		if (c->key_len >= KEY_TAIL && !f->lost)
 			types[t].take(s, f, c->key, c->key_len, len > 0 ? value : (const uint8_t *)"", len);
 		rocksdb_iter_next(c->it);
 		look(c, f->slot, types[t].type);
@@ -415,6 +416,7 @@ static void take_records(Scan *s, Found *f, Cursor *cursors)
 	size_t other = 0;
 
 	s->problems = 0;
+	f->lost = !ino_valid(f->ino) || ino_slot(f->ino) != f->slot;
 	for (size_t t = 0; t < TYPES; t++) {
 		count[t] = take_all(s, f, &cursors[t], t);
 		if (t > 0 && count[t] > 0) {
@@ -422,8 +424,7 @@ static void take_records(Scan *s, Found *f, Cursor *cursors)
 			others += count[t];
 		}
 	}
-	if (!ino_valid(f->ino) || ino_slot(f->ino) != f->slot) {
-		/* nobody finds them there, so they are of no inode */
+	if (f->lost) {
 		bad(s, f, "%" PRIu64 " record%s of it in slot %u, which is not its own", count[0] + others,
 		    count[0] + others == 1 ? " is" : "s are", f->slot);
 		return;

@@ -50,10 +50,17 @@ struct FsckJudge {
 	bool judged;
 };
 
-static void problem_free(void *data)
+FsckProblem *fsck_problem_copy(const FsckProblem *p)
 {
-	FsckProblem *p = data;
+	FsckProblem *copy = g_memdup2(p, sizeof(*p));
 
+	copy->text = g_strdup(p->text);
+	copy->path = g_strdup(p->path);
+	return copy;
+}
+
+void fsck_problem_free(FsckProblem *p)
+{
 	g_free(p->text);
 	g_free(p->path);
 	g_free(p);
@@ -70,7 +77,7 @@ FsckJudge *fsck_judge_new(uint32_t peers)
 	j->objects = g_array_new(FALSE, FALSE, sizeof(ObjectFact));
 	j->targets = g_array_new(FALSE, FALSE, sizeof(FsckTarget));
 	j->text = g_byte_array_new();
-	j->problems = g_ptr_array_new_with_free_func(problem_free);
+	j->problems = g_ptr_array_new_with_free_func((GDestroyNotify)fsck_problem_free);
 	return j;
 }
 
@@ -471,7 +478,7 @@ static char *path_of(FsckJudge *j, uint64_t ino)
 	return g_string_free(g_steal_pointer(&path), FALSE);
 }
 
-static int compare_problems(const void *a, const void *b)
+int fsck_problem_compare(const void *a, const void *b)
 {
 	const FsckProblem *x = *(FsckProblem *const *)a, *y = *(FsckProblem *const *)b;
 
@@ -486,11 +493,11 @@ static void sort_problems(FsckJudge *j)
 {
 	guint kept = 0;
 
-	g_ptr_array_sort(j->problems, compare_problems);
+	g_ptr_array_sort(j->problems, fsck_problem_compare);
 	for (guint i = 0; i < j->problems->len; i++) {
 		void **at = j->problems->pdata;
 
-		if (kept > 0 && compare_problems(&at[kept - 1], &at[i]) == 0)
+		if (kept > 0 && fsck_problem_compare(&at[kept - 1], &at[i]) == 0)
 			continue;
 		void *twice = at[kept];
 		at[kept++] = at[i];

@@ -96,6 +96,10 @@ void fsck_judge_complete(FsckJudge *j, uint16_t peer);
 /* What is wrong, in order: by inode, then text. Once. The judge owns it. */
 const GPtrArray *fsck_judge_problems(FsckJudge *j);
 const FsckCounts *fsck_judge_counts(const FsckJudge *j);
+FsckProblem *fsck_problem_copy(const FsckProblem *p);
+void fsck_problem_free(FsckProblem *p);
+/* The order, for g_ptr_array_sort(). */
+int fsck_problem_compare(const void *a, const void *b);
 /* "inode 0x1 '/': ..."; to be freed. */
 char *fsck_problem_format(const FsckProblem *p);
 

@@ -227,21 +227,16 @@ static GHashTable *look_again(GHashTable *suspects, const GPtrArray *problems, G
 		if (!stamp)
 			continue;
 		if (*stamp == p->stamp)
-			g_ptr_array_add(certain, fsck_problem_format(p));
+			g_ptr_array_add(certain, fsck_problem_copy(p));
 		else
 			g_hash_table_insert(rest, g_steal_pointer(&key), g_memdup2(&p->stamp, sizeof(p->stamp)));
 	}
 	return rest;
 }
 
-static int compare_lines(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static int check_mount(const char *mount, GError **error)
 {
-	g_autoptr(GPtrArray) certain = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GPtrArray) certain = g_ptr_array_new_with_free_func((GDestroyNotify)fsck_problem_free);
 	g_autoptr(GHashTable) suspects = NULL;
 	g_autoptr(FsckJudge) j = NULL;
 	uint32_t peers, passes = 1;
@@ -263,9 +258,8 @@ static int check_mount(const char *mount, GError **error)
 	}
 	guint unsettled = g_hash_table_size(suspects);
 
-	g_ptr_array_sort(certain, compare_lines);
-	for (guint i = 0; i < certain->len; i++)
-		puts(certain->pdata[i]);
+	g_ptr_array_sort(certain, fsck_problem_compare);
+	print_problems(certain);
 	if (unsettled > 0)
 		printf("not judged: %u things that looked wrong and were changing each of the %u times: check again when less goes on\n",
 		       unsettled, passes);

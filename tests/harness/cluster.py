@@ -191,10 +191,13 @@ class Peer:
 
 class Cluster:
     """n peers with stores (mounts, or server-only where serve says so), and
-    `clients` mounts without one. network: a netns.Network."""
+    `clients` mounts without one. network: a netns.Network. Their stores are
+    checked at the end; fsck=False where a test damages them."""
 
-    def __init__(self, base, n=1, clients=0, serve=False, transport=None, network=None, args=(), wait=60, prefix=(), env=None):
+    def __init__(self, base, n=1, clients=0, serve=False, transport=None, network=None, args=(), wait=60, prefix=(),
+                 env=None, fsck=True):
         self.base = Path(base)
+        self.fsck = fsck
         self.base.mkdir(parents=True, exist_ok=True)
         self.network = network
         self.env = env or {}
@@ -243,11 +246,22 @@ class Cluster:
         problems = list(itertools.chain.from_iterable(p.stop() for p in self.peers))
         if self.network:
             self.network.close()
+        if self.fsck and not problems:
+            problems += self._check()
         if not problems:
             for peer in self.peers:
                 if peer.store:
                     shutil.rmtree(peer.store, ignore_errors=True)
         return problems
+
+    def _check(self):
+        """What `benchfs fsck` finds in the stores together. A peer that a test
+        ended before it was ready may have none."""
+        stores = [p.store for p in self.peers if p.store and (p.store / "identity").exists()]
+        if len(stores) < self.n:
+            return []
+        done = run(BENCHFS, "fsck", *stores, timeout=120, check=False, env={**os.environ, **sanitizer_env(self.base)})
+        return [] if done.returncode == 0 else [f"fsck ended with {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"]
 
     def logs(self):
         return [(f"log of {peer}", peer.tail()) for peer in self.peers]
