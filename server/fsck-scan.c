@@ -315,6 +315,24 @@ static void list_sub(Scan *s, int objects, uint32_t sub, uint64_t after, GArray 
 	g_array_sort(found, compare_found);
 }
 
+/* Only the subdirectories are looked into: what else is there hides from all. */
+static void check_top(Scan *s, int objects)
+{
+	int fd = openat(objects, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (!dir) {
+		scan_problem(s, 0, 0, "objects can't be listed: %s", g_strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	for (struct dirent *e; (e = readdir(dir));)
+		if (e->d_name[0] != '.' && (strlen(e->d_name) != 2 || strspn(e->d_name, "0123456789abcdef") != 2))
+			scan_problem(s, 0, 0, "objects/%.64s is no directory of objects", e->d_name);
+	closedir(dir);
+}
+
 static void scan_objects(Scan *s)
 {
 	autoclose int objects = openat(s->src->storefd, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -322,6 +340,8 @@ static void scan_objects(Scan *s)
 
 	if (objects < 0 && errno != ENOENT)
 		scan_problem(s, 0, 0, "objects can't be opened: %s", g_strerror(errno));
+	if (objects >= 0 && s->place->a == 0 && after == 0)
+		check_top(s, objects);
 	for (uint64_t sub = s->place->a; objects >= 0 && sub < SUBDIRS; sub++, after = 0) {
 		g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(Found));
 

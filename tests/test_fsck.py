@@ -412,6 +412,11 @@ def test_what_is_no_object_is_named(damaged):
     expect(damaged, ("", "objects/00/note.txt is no object"))
 
 
+def test_what_is_no_directory_of_objects_is_named(damaged):
+    (damaged.store.path / "objects" / "old").mkdir()
+    expect(damaged, ("", "objects/old is no directory of objects"))
+
+
 @pytest.mark.parametrize("value,words", [
     (b"\x07", "a record of its chunk map can't be read"),
     (run_record(0, 0), "a record of its chunk map can't be read"),
