@@ -105,12 +105,23 @@ static void add_problem(FsckJudge *j, uint16_t peer, uint64_t ino, uint64_t stam
 	g_ptr_array_add(j->problems, p);
 }
 
-/* Escaped: whatever was stored, a problem is one line. */
+static bool is_printable(const char *text)
+{
+	if (!g_utf8_validate(text, -1, NULL))
+		return false;
+	for (const char *p = text; *p; p = g_utf8_next_char(p))
+		if (!g_unichar_isprint(g_utf8_get_char(p)))
+			return false;
+	return true;
+}
+
+/* Whatever was stored, a problem is one line, and nothing that a terminal would
+ * obey. */
 static char *shown(const char *text, size_t len)
 {
 	g_autofree char *copy = g_strndup(text, len);
 
-	return g_strescape(copy, NULL);
+	return is_printable(copy) ? g_steal_pointer(&copy) : g_strescape(copy, "\"");
 }
 
 static bool take_inode(FsckJudge *j, const FsckFact *f, const uint8_t *tail)

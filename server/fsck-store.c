@@ -88,7 +88,10 @@ bool fsck_store_tell(FsckStore *s, FsckJudge *j, GError **error)
 			g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_IO, "store %s: its database can't be read: %s", store_path(s->store), why);
 			return false;
 		}
-		g_assert(fsck_judge_take(j, s->opts.peer, facts->data, facts->len));
+		if (!fsck_judge_take(j, s->opts.peer, facts->data, facts->len)) {
+			g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC, "store %s: it has more inodes or names than can be checked", store_path(s->store));
+			return false;
+		}
 	}
 	fsck_judge_complete(j, s->opts.peer);
 	return true;

@@ -132,6 +132,24 @@ def test_stores_in_use_are_clean(make_cluster, n):
         assert problems("--online", mount) == []
 
 
+def test_peers_without_mounts_are_checked_through_a_client(make_cluster):
+    cluster = make_cluster(2, serve=True, clients=1, transport="tcp,self")
+    (cluster.mounts[0] / "d").mkdir()
+    (cluster.mounts[0] / "d" / "f").write_bytes(bytes(6_000_000))
+    assert problems("--online", cluster.mounts[0]) == []
+
+
+def test_a_damaged_store_fails_the_test_that_it_belongs_to(program, tmp_path):
+    cluster = Cluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        [store] = stop(cluster)
+        Store(store).change(ROOT_INO, size=5)
+    finally:
+        said = cluster.stop()
+    assert len(said) == 1 and "it counts 5 names and has 0" in said[0]
+
+
 def churn(mount, number, until):
     """Creates, moves, links, grows and removes until it is told to stop."""
     rng = random.Random(number)
@@ -313,6 +331,17 @@ def test_the_path_is_said_where_names_lead(damaged):
     damaged.store.change(damaged.ino["d/small"], nlink=5)
     [line] = damaged.found()
     assert line.startswith(f"inode {damaged.ino['d/small']:#x} '/d/small': ")
+
+
+@pytest.mark.parametrize("name,shown", [(b"gr\xc3\xb6\xc3\x9fe \"1\"", 'gr\u00f6\u00dfe "1"'), (b"\x1b[2J\n", "\\033[2J\\n"), (b"\xff", "\\377")])
+def test_no_name_breaks_the_lines(make_cluster, name, shown):
+    cluster = make_cluster(fsck=False)
+    path = os.path.join(os.fsencode(cluster.mounts[0]), name)
+    open(path, "w").close()
+    ino = os.stat(path).st_ino
+    [store] = stop(cluster)
+    Store(store).change(ino, nlink=9)
+    assert problems(store) == [f"inode {ino:#x} '/{shown}': its link count is 9, and it has 1 name"]
 
 
 def test_a_type_that_is_none_is_named(damaged):
