@@ -89,6 +89,7 @@ static void take_number(Scan *s, Numbers *n, const uint8_t *key, size_t key_len,
 {
 	Key next = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_NEXT_INODE);
 	Key inodes = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_INODES);
+	Key running = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, RUNNING);
 
 	if (key_len == next.len && memcmp(key, next.data, key_len) == 0) {
 		n->next_known = number_decode(value, len, &n->next);
@@ -98,7 +99,7 @@ static void take_number(Scan *s, Numbers *n, const uint8_t *key, size_t key_len,
 		n->inodes_known = number_decode(value, len, &n->inodes);
 		if (!n->inodes_known)
 			scan_problem(s, 0, 0, "the count of inodes can't be read");
-	} else {
+	} else if (key_len != running.len || memcmp(key, running.data, key_len) != 0) {
 		scan_problem(s, 0, 0, "an unknown record of type %#x is behind the last slot", key_len > 2 ? key[2] : 0);
 	}
 }

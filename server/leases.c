@@ -263,11 +263,9 @@ void leases_end(Inode *const inodes[], uint32_t n)
 
 /* ---- processes that were killed ---- */
 
-#define RUNNING_NAME "running"
-
 static Key running_key(void)
 {
-	return key_slot_name(STORE_SLOT, RECORD_SEQUENCE, RUNNING_NAME);
+	return key_slot_name(STORE_SLOT, RECORD_SEQUENCE, RUNNING);
 }
 
 int coroutine_fn leases_co_load(Server *s)

@@ -35,6 +35,7 @@ typedef enum RecordIntentKind {
 /* The numbers of a store (RECORD_SEQUENCE, STORE_SLOT), by name. */
 #define NUMBER_NEXT_INODE "next-inode" /* sequence numbers below it are taken */
 #define NUMBER_INODES "inodes"         /* how many there are */
+#define RUNNING "running"              /* no number: a process has it open, or was killed */
 #define NUMBER_FIRST_INODE 16u         /* those below are of inodes made by name (the root) */
 typedef struct NumberRecord {
 	uint8_t version, pad[7];
