@@ -8,7 +8,7 @@ import pytest
 from harness import env, posix
 
 CALLS = env.size(1500, 40_000, sanitized=300)
-STUCK = env.size(40, 1200)
+STUCK = env.size(40, 900)
 
 pytestmark = [pytest.mark.configs("tcp3", "shm3"), pytest.mark.limit(55), pytest.mark.soak]
 

@@ -94,7 +94,7 @@ def complain(histories, seed):
 @pytest.mark.soak
 @pytest.mark.configs("tcp3", "shm3", "client")
 def test_what_clients_of_all_mounts_saw_has_one_order(tree, figure):
-    for seed in range(env.size(1, 20)):
+    for seed in range(env.size(1, 10)):
         roots = [r / f"s{seed}" for r in tree.roots]
         roots[seed % len(roots)].mkdir()
         histories = linear.observe(roots, seed, env.size(3, 20), KINDS)

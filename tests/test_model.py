@@ -40,3 +40,24 @@ def test_what_three_processes_do_at_once_in_one_directory_fits_some_order(mounts
 @pytest.mark.configs("tcp3", "shm3", "client")
 def test_ten_minutes_of_everything_show_no_difference(mounts, tmp_path):
     check(model.search(mounts, tmp_path, 1000, SECONDS))
+
+
+def race_of(tmp_path, *programs, tree):
+    """Does some order explain what the processes (pairs of operation and result) met?"""
+    return model.race_explained(tmp_path, [], [[op for op, _ in p] for p in programs], [[r for _, r in p] for p in programs], tree)
+
+
+def test_two_creators_of_one_name_fit_no_order(tmp_path):
+    create = [0, "create_excl", "a", 0o644]
+    world = model.World([tmp_path / "local"])
+    (tmp_path / "local").mkdir()
+    assert world.do(create) is None
+    tree = world.tree(times=False)
+    assert race_of(tmp_path, [(create, None)], [(create, "EEXIST")], tree=tree)
+    assert not race_of(tmp_path, [(create, None)], [(create, None)], tree=tree)
+    assert not race_of(tmp_path, [(create, "EEXIST")], [(create, "EEXIST")], tree=tree)
+
+
+def test_a_difference_is_shrunk_to_what_it_takes():
+    ops = list(range(200))
+    assert model.shrink(lambda some: 17 in some and 141 in some, ops) == [17, 141]
