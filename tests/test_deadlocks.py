@@ -7,7 +7,7 @@ import pytest
 
 from harness import env, posix
 
-CALLS = env.size(1500, 40_000, sanitized=300)
+CALLS = env.size(1500, 10_000, sanitized=300)
 STUCK = env.size(40, 900)
 
 pytestmark = [pytest.mark.configs("tcp3", "shm3"), pytest.mark.limit(55), pytest.mark.soak]
