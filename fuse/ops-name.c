@@ -6,6 +6,7 @@
 #include "fuse/recall.h"
 
 #define LOOKUP_TRIES 8
+#define LOOKUP_PAUSE_NS INT64_C(1000000)
 
 static_assert(offsetof(NameMsg, name) == sizeof(WireNameReq), "a name follows its struct");
 static_assert(offsetof(CreateMsg, name) == sizeof(WireCreateReq), "a name follows its struct");
@@ -54,8 +55,9 @@ static int coroutine_fn co_lookup_once(Mount *m, fuse_ino_t parent, const char *
 	return r < 0 ? r : ops_co_complete(m, ret_rep);
 }
 
-/* The home's question whether it is open may have overtaken the answer: then
- * the name is gone, or stands for something else. */
+/* The home's question whether it is open may have overtaken the answer, or the
+ * batch that removes the name is still on its way to the log: soon the name is
+ * gone, or stands for something else. */
 static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
 {
 	int r;
@@ -64,6 +66,7 @@ static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name,
 		r = co_lookup_once(m, parent, name, ret_rep);
 		if (r < 0 || !open_table_is_dead(m->opens, ret_rep->attr.ino))
 			break;
+		reactor_co_sleep(m->reactor, LOOKUP_PAUSE_NS << tries);
 	}
 	return r;
 }
