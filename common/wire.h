@@ -94,6 +94,7 @@ typedef struct WireInoReq {
 typedef struct WireAttrRep {
 	WireAttr attr;
 	uint32_t lease, pad; /* WIRE_LEASE_INODE: granted, also by changes */
+	int64_t prev_mtime_ns; /* SETATTR, COMMIT, FALLOCATE: before the change */
 } WireAttrRep;
 
 /* ---- names and attributes: served by the home ---- */
@@ -259,6 +260,7 @@ typedef struct WireWriteRep {
 	WireAttr attr;
 	uint32_t kind, runs;
 	uint32_t lease, pad; /* WIRE_LEASE_INODE */
+	int64_t prev_mtime_ns; /* before the change */
 } WireWriteRep;
 
 /* Data has landed up to `end` (exclusive; 0: no new size): size becomes at

@@ -114,7 +114,10 @@ static void coroutine_fn tell(void *arg)
 void ops_note_read(Mount *m, uint64_t ino, bool is_dir, int open_flags)
 {
 	int64_t real_ns = g_get_real_time() * 1000;
+	const WireAttr *kept = m->held ? held_attr(m->held, ino) : NULL;
 
+	if (kept)
+		atimes_note(m->atimes, kept);
 	if (open_flags & O_NOATIME || !atimes_read(m->atimes, ino, is_dir, reactor_now_ns(m->reactor), real_ns))
 		return;
 	Telling *t = g_new(Telling, 1);

@@ -345,6 +345,8 @@ static int coroutine_fn write_home(Mount *m, uint64_t ino, const void *buf, size
 	mount_keep(m, &change, 0, rep.lease & WIRE_LEASE_INODE, &rep.attr);
 	*ret_attr = rep.attr;
 	if (rep.kind == WIRE_KIND_DATA) {
+		if (m->pages)
+			pages_written(m->pages, &rep.attr, rep.prev_mtime_ns);
 		layouts_set_size(m->layouts, ino, rep.attr.size);
 		return 1;
 	}

@@ -91,6 +91,8 @@ int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, WireAtt
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	mount_keep(m, &change, 0, rep->lease & WIRE_LEASE_INODE, &rep->attr);
+	if (m->pages)
+		pages_written(m->pages, &rep->attr, rep->prev_mtime_ns);
 	layouts_set_size(m->layouts, ino, rep->attr.size);
 	return r;
 }
@@ -454,6 +456,8 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 		return NULL;
 	}
 	make_channels(m);
+	if (!opts->alone)
+		m->pages = pages_new(reactor_uring(m->reactor), m->fd);
 	add_counters(m);
 	ops_file_attach(m);
 	return m;

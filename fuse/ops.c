@@ -108,6 +108,13 @@ void ops_note_attr(Mount *m, const WireAttr *attr)
 	atimes_note(m->atimes, attr);
 }
 
+void coroutine_fn ops_co_show_attr(Mount *m, const WireAttr *attr)
+{
+	ops_note_attr(m, attr);
+	if (m->pages)
+		pages_co_show(m->pages, attr);
+}
+
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)
 {
 	if (rep->have_attr)
@@ -117,23 +124,23 @@ int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)
 	return r == -ESTALE ? -ENOENT : r;
 }
 
-void ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout)
+void coroutine_fn ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout)
 {
 	struct fuse_entry_param entry;
 
 	ops_fill_entry(mount_of(req), &rep->attr, &entry);
 	entry.entry_timeout = timeout;
-	ops_note_attr(mount_of(req), &rep->attr);
+	ops_co_show_attr(mount_of(req), &rep->attr);
 	fuse_reply_entry(req, &entry);
 }
 
-void ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout)
+void coroutine_fn ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout)
 {
 	Mount *m = mount_of(req);
 	struct stat st;
 
 	ops_fill_stat(attr, &st);
-	ops_note_attr(m, attr);
+	ops_co_show_attr(m, attr);
 	fuse_reply_attr(req, &st, timeout);
 }
 

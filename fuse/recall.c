@@ -21,13 +21,6 @@ typedef struct PageDrop {
 
 static void coroutine_fn drop_once(PageDrop *d)
 {
-	struct {
-		struct fuse_out_header out;
-		struct fuse_notify_inval_inode_out arg; /* len 0: all of it */
-	} msg = {
-		.out = { .len = sizeof(msg), .error = FUSE_NOTIFY_INVAL_INODE },
-		.arg = { .ino = d->ino },
-	};
 	Mount *m = d->m;
 	bool later = d->later;
 
@@ -35,7 +28,7 @@ static void coroutine_fn drop_once(PageDrop *d)
 	if (later)
 		reactor_co_sleep(m->reactor, MOMENT_NS);
 	if (!m->stopping)
-		uring_co_write_blocking(reactor_uring(m->reactor), m->fd, &msg, sizeof(msg));
+		pages_co_drop(m->pages, d->ino);
 }
 
 static void coroutine_fn drop_pages(void *arg)
@@ -149,6 +142,7 @@ void recall_detach(Mount *m)
 	for (size_t i = 0; m->held && i < G_N_ELEMENTS(rows); i++)
 		counters_remove(m->opts.counters, row_value(m, i));
 	g_clear_pointer(&m->page_drops, g_hash_table_unref);
+	pages_free(g_steal_pointer(&m->pages));
 	held_free(g_steal_pointer(&m->held));
 }
 

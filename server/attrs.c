@@ -159,6 +159,7 @@ static int coroutine_fn setattr(void *ctx, RpcReq *r)
 	if (res < 0)
 		return res;
 	co_mutex_lock(&inode->lock);
+	rep->prev_mtime_ns = inode->d.attr.mtime_ns;
 	res = setattr_locked(s, inode, r);
 	rep->attr = inode->d.attr;
 	if (res >= 0 && leases_grant_own(s, r, inode))

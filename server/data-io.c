@@ -253,6 +253,7 @@ int coroutine_fn data_write(void *ctx, RpcReq *r)
 	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
+	rep->prev_mtime_ns = inode->d.attr.mtime_ns;
 	ret = write_file(s, inode, r);
 	if (data_end(s, inode, r))
 		rep->lease = WIRE_LEASE_INODE;
@@ -319,6 +320,7 @@ int coroutine_fn data_commit(void *ctx, RpcReq *r)
 	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
+	rep->prev_mtime_ns = inode->d.attr.mtime_ns;
 	ret = commit_file(s, inode, r);
 	if (data_end(s, inode, r))
 		rep->lease = WIRE_LEASE_INODE;

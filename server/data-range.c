@@ -139,6 +139,7 @@ int coroutine_fn data_fallocate(void *ctx, RpcReq *r)
 	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
+	rep->prev_mtime_ns = inode->d.attr.mtime_ns;
 	if (fits_inline(s, inode, q))
 		ret = fallocate_inline(s, inode, q->mode, q->off, q->len);
 	else

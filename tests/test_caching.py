@@ -11,7 +11,7 @@ from test_counters import spent
 
 # Mounts of several peers keep what they read under leases. Without them these
 # tests must fail. One for what goes to other peers, one for what the kernel asks.
-LEASES = False
+LEASES = True
 KERNEL_KEEPS = False
 
 FILES = size(600, 20_000, sanitized=150)

@@ -1,0 +1,34 @@
+#pragma once
+/*
+ * How new the pages are that the kernel keeps of a file. The kernel drops them
+ * when it gets attributes with another mtime, but too late for everybody: of two
+ * that ask at once the second finds mtime already replaced, and may read pages
+ * that the first has still to drop; and attributes that lose against a
+ * notification are ignored, after which a read goes on with what there is. So
+ * pages that are older than the attributes of a reply are dropped before it is
+ * sent.
+ *
+ * Entries are by a hash of the number; one that has given way to another inode's
+ * costs this certainty and nothing else.
+ */
+#include <stdint.h>
+
+#include "common/co.h"
+#include "common/uring.h"
+#include "common/wire.h"
+
+typedef struct Pages Pages;
+
+/* fd: of the kernel's channel. */
+Pages *pages_new(Uring *uring, int fd);
+void pages_free(Pages *p);
+/* The kernel gets bytes that are at least as new as a change at mtime_ns; 0: not
+ * known. */
+void pages_read(Pages *p, uint64_t ino, int64_t mtime_ns);
+/* It has written bytes through; before that mtime was prev_mtime_ns. */
+void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns);
+/* The kernel drops all it has of a file. Yields as pages_co_show(). */
+void coroutine_fn pages_co_drop(Pages *p, uint64_t ino);
+/* Attributes are about to be sent. Yields while older pages are dropped, which
+ * may take as long as reads and writes of this file that are under way. */
+void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr);

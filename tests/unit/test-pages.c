@@ -1,0 +1,116 @@
+/* How new the kernel's pages are, and when they must go. */
+#include <glib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/reactor.h"
+#include "fuse/pages.h"
+
+typedef struct Fixture {
+	Reactor *reactor;
+	Pages *pages;
+	int fds[2]; /* a pipe in the kernel's place: each drop is some bytes in it */
+} Fixture;
+
+static void set_up(Fixture *f, gconstpointer data)
+{
+	ReactorOptions ro = { 0 };
+
+	f->reactor = reactor_new(&ro, NULL);
+	g_assert_nonnull(f->reactor);
+	g_assert_cmpint(pipe2(f->fds, O_NONBLOCK), ==, 0);
+	f->pages = pages_new(reactor_uring(f->reactor), f->fds[1]);
+}
+
+static void tear_down(Fixture *f, gconstpointer data)
+{
+	pages_free(f->pages);
+	close(f->fds[0]);
+	close(f->fds[1]);
+	reactor_free(f->reactor);
+}
+
+typedef struct Show {
+	Fixture *f;
+	uint64_t ino;
+	int64_t mtime_ns;
+	uint32_t mode;
+} Show;
+
+static void coroutine_fn co_show(void *arg)
+{
+	Show *s = arg;
+	WireAttr attr = { .ino = s->ino, .mtime_ns = s->mtime_ns, .mode = s->mode };
+
+	pages_co_show(s->f->pages, &attr);
+}
+
+/* Were pages dropped before attributes with that mtime were sent? */
+static bool drops(Fixture *f, uint64_t ino, int64_t mtime_ns, uint32_t mode)
+{
+	Show s = { f, ino, mtime_ns, mode };
+	char bytes[1024];
+
+	reactor_run_co(f->reactor, co_show, &s);
+	return read(f->fds[0], bytes, sizeof(bytes)) > 0;
+}
+
+static void written(Fixture *f, uint64_t ino, int64_t mtime_ns, int64_t before_ns)
+{
+	WireAttr attr = { .ino = ino, .mtime_ns = mtime_ns };
+
+	pages_written(f->pages, &attr, before_ns);
+}
+
+static void test_pages_go_when_the_file_has_changed_and_once(Fixture *f, gconstpointer data)
+{
+	g_assert_false(drops(f, 5, 100, S_IFREG)); /* there are none */
+	pages_read(f->pages, 5, 100);
+	g_assert_false(drops(f, 5, 100, S_IFREG));
+	g_assert_true(drops(f, 5, 101, S_IFREG));
+	g_assert_false(drops(f, 5, 101, S_IFREG));
+}
+
+static void test_pages_of_unknown_age_go(Fixture *f, gconstpointer data)
+{
+	pages_read(f->pages, 5, 0);
+	g_assert_true(drops(f, 5, 100, S_IFREG));
+	pages_read(f->pages, 5, 100);
+	pages_read(f->pages, 5, 90); /* one that began earlier */
+	g_assert_true(drops(f, 5, 100, S_IFREG));
+}
+
+static void test_own_writes_keep_them_unless_another_came_between(Fixture *f, gconstpointer data)
+{
+	pages_read(f->pages, 5, 100);
+	written(f, 5, 110, 100);
+	written(f, 5, 120, 110);
+	g_assert_false(drops(f, 5, 120, S_IFREG));
+	written(f, 5, 140, 130);
+	g_assert_true(drops(f, 5, 140, S_IFREG));
+}
+
+static void test_what_was_only_written_is_as_new_as_that(Fixture *f, gconstpointer data)
+{
+	written(f, 5, 110, 100);
+	g_assert_false(drops(f, 5, 110, S_IFREG));
+	g_assert_true(drops(f, 5, 111, S_IFREG));
+}
+
+static void test_directories_have_none(Fixture *f, gconstpointer data)
+{
+	pages_read(f->pages, 5, 100);
+	g_assert_false(drops(f, 5, 101, S_IFDIR));
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+#define ADD(name) g_test_add("/pages/" #name, Fixture, NULL, set_up, test_ ## name, tear_down)
+	ADD(pages_go_when_the_file_has_changed_and_once);
+	ADD(pages_of_unknown_age_go);
+	ADD(own_writes_keep_them_unless_another_came_between);
+	ADD(what_was_only_written_is_as_new_as_that);
+	ADD(directories_have_none);
+	return g_test_run();
+}
