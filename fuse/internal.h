@@ -111,14 +111,16 @@ struct timespec ops_timespec(int64_t ns);
 void ops_fill_entry(const Mount *m, const WireAttr *attr, struct fuse_entry_param *ret_entry);
 /* Attributes as a home has them are on their way to the kernel. */
 void ops_note_attr(Mount *m, const WireAttr *attr);
-/* The same, and no page that it keeps of a file is older. */
+/* The same, and no page that it keeps of a file is older. Not for replies to
+ * SETATTR: until that is there the kernel may hold back the writing of pages that
+ * are to be dropped. */
 void coroutine_fn ops_co_show_attr(Mount *m, const WireAttr *attr);
 /* Completes an entry whose attributes are at another home. */
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep);
 /* timeout: seconds the kernel may keep the name. */
 void coroutine_fn ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout);
 /* timeout: seconds the kernel may keep them. */
-void coroutine_fn ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout);
+void ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout);
 /* Copies a name behind a request struct. Its length, or -ENAMETOOLONG. */
 int ops_put_name(char *dest, const char *name);
 

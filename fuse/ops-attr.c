@@ -9,13 +9,18 @@
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	Mount *m = mount_of(req);
 	WireAttr attr;
-	int r = mount_co_getattr(mount_of(req), ino, &attr);
+	int r = mount_co_getattr(m, ino, &attr);
 
-	if (r < 0)
+	if (r < 0) {
 		ops_reply(req, r);
-	else
-		ops_reply_attr(req, &attr, recall_tell(mount_of(req), ino));
+		return;
+	}
+	double timeout = recall_tell(m, ino);
+
+	ops_co_show_attr(m, &attr);
+	ops_reply_attr(req, &attr, timeout);
 }
 
 /* ---- setattr ---- */

@@ -134,13 +134,13 @@ void coroutine_fn ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, doubl
 	fuse_reply_entry(req, &entry);
 }
 
-void coroutine_fn ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout)
+void ops_reply_attr(fuse_req_t req, const WireAttr *attr, double timeout)
 {
 	Mount *m = mount_of(req);
 	struct stat st;
 
 	ops_fill_stat(attr, &st);
-	ops_co_show_attr(m, attr);
+	ops_note_attr(m, attr);
 	fuse_reply_attr(req, &st, timeout);
 }
 

@@ -1,7 +1,5 @@
 """What a mount has read once it has, until somebody changes it."""
 import os
-import platform
-import re
 
 import pytest
 
@@ -9,23 +7,10 @@ from harness.env import need_program, size
 from harness.procs import run
 from test_counters import spent
 
-# Mounts of several peers keep what they read under leases. Without them these
-# tests must fail. One for what goes to other peers, one for what the kernel asks.
-LEASES = True
-KERNEL_KEEPS = False
-
 FILES = size(600, 20_000, sanitized=150)
 PER_DIRECTORY = 20
 
 pytestmark = [pytest.mark.soak, pytest.mark.limit(120)]
-
-
-def waits_for(there, reason):
-    return pytest.mark.xfail(not there, strict=True, raises=AssertionError, reason=reason)
-
-
-def kernel_has_epochs():
-    return tuple(map(int, re.match(r"(\d+)\.(\d+)", platform.release()).groups())) >= (6, 16)
 
 
 def make_tree(mounts):
@@ -82,14 +67,5 @@ def look_twice(peer, figure):
     return found
 
 
-@waits_for(LEASES, "mounts of several peers have no leases yet")
 def test_looking_at_an_unchanged_tree_again_makes_no_rpc(peer, figure):
     assert {command: sent for command, (sent, _) in look_twice(peer, figure).items()} == dict.fromkeys(COMMANDS, {})
-
-
-@pytest.mark.skipif(not kernel_has_epochs(), reason="needs Linux 6.16, to forget names without being asked for each")
-@waits_for(KERNEL_KEEPS, "mounts of several peers have no leases yet")
-def test_looking_at_an_unchanged_tree_again_asks_the_mount_at_most_once_per_directory(peer, figure):
-    directories = FILES // PER_DIRECTORY + 1
-    assert {command: sum(asked.values()) for command, (_, asked) in look_twice(peer, figure).items()
-            if sum(asked.values()) > directories} == {}

@@ -243,3 +243,19 @@ def test_a_restarted_home_is_asked_anew(make_cluster):
     assert eventually(lambda: os.fstat(fd).st_size == 5, 60)
     assert os.fstat(fd).st_size == 5
     os.close(fd)
+
+
+@SHARED
+def test_a_truncation_with_changed_mapped_pages_ends_although_another_mount_writes(tree):
+    tree.at(0, "f").write_bytes(b"0" * 40_000)
+    fd = os.open(tree.at(1, "f"), os.O_RDWR)
+    with mmap.mmap(fd, 40_000) as pages:
+        for i in range(20):
+            with open(tree.at(0, "f"), "r+b") as f:
+                f.write(b"%d" % i)
+            pages[20_000] = i
+            os.ftruncate(fd, 40_000 - i)
+            os.pread(fd, 10, 0)
+            assert os.stat(tree.at(0, "f")).st_size == 40_000 - i
+            os.ftruncate(fd, 40_000)
+    os.close(fd)
