@@ -101,19 +101,16 @@ typedef struct WireAttrRep {
 
 typedef struct WireNameReq {
 	uint64_t dir;
-	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR; LOOKUP: WIRE_LOOKUP_* */
+	uint32_t flags; /* UNLINK: WIRE_UNLINK_RMDIR; LOOKUP: WIRE_LOOKUP_LEASE */
 	uint16_t name_len, pad;
 } WireNameReq;
 /* UNLINK answers with the attributes of the directory, where it grants a lease. */
 enum { WIRE_UNLINK_RMDIR = 1 << 0,
-       /* has dir any name for the inode whose decimal number is the name? Waits
-        * for changes of dir under way. For settling intents. */
-       WIRE_LOOKUP_CHILD = 1 << 1,
        /* grant leases, and answer that there is no such name with number 0, so
         * that this too comes with a lease of the directory */
-       WIRE_LOOKUP_LEASE = 1 << 2 };
+       WIRE_LOOKUP_LEASE = 1 << 1 };
 
-/* have_attr 0: a directory whose home is elsewhere; only attr.ino and the type
+/* have_attr 0: an inode whose home is elsewhere; only attr.ino and the type
  * bits of attr.mode are set, ask its home. */
 typedef struct WireEntryRep {
 	WireAttr attr;
@@ -197,24 +194,55 @@ typedef struct WireStatfsRep {
 	uint64_t inodes_used, inodes_free;
 } WireStatfsRep;
 
-/* A directory whose inode lives on another peer than its name: the name's home
- * asks the inode's home to prepare (a durable intent), changes the name, then
- * says how it ended. An intent nobody finished is settled by looking the name
- * up. */
-typedef struct WireDirPrepareReq {
-	uint64_t ino;    /* REMOVE: the directory; MAKE: 0 */
-	uint64_t parent;
-	uint32_t kind;   /* WIRE_DIR_* */
-	uint32_t mode, uid, gid; /* MAKE: as in CREATE; in bulk `in` the default ACL
-	                            that it inherits, in place of the umask */
-	uint8_t chunk_shift, policy;
-	uint16_t name_len, umask, pad;
-} WireDirPrepareReq;
-enum { WIRE_DIR_MAKE = 1, WIRE_DIR_REMOVE = 2 };
-typedef struct WireDirFinishReq {
-	uint64_t ino;
-	uint32_t kind, commit;
-} WireDirFinishReq;
+/* ---- changes that span peers: server/txn.h ---- */
+
+/* One step of a change, done by the home of ino. Travels as bulk, an array. */
+typedef struct WireStep {
+	uint64_t ino;            /* NAME: the directory; MAKE: 0, the number is the home's to give */
+	uint64_t old_ino, new_ino; /* NAME: what the name stands for before and after, 0: nothing;
+	                              MOVE, MAKE: new_ino is the new parent */
+	int64_t time_ns;         /* MAKE: set by the home */
+	uint32_t old_mode, new_mode; /* NAME: their type bits; MAKE: new_mode is the mode */
+	uint32_t uid, gid;       /* MAKE */
+	uint16_t peer;           /* MAKE: the home */
+	uint16_t name_len;       /* NAME */
+	uint8_t kind;            /* WIRE_STEP_* */
+	uint8_t chunk_shift, policy, pad; /* MAKE */
+	uint32_t acl_len;        /* MAKE: of the default ACL that it inherits, behind the steps; at most once */
+	uint16_t umask, pad2;    /* MAKE: where it inherits none */
+	char name[256];          /* NAME */
+} WireStep;
+static_assert(sizeof(WireStep) == 320, "packed by hand");
+enum { WIRE_STEP_NAME = 1, /* a name stands for something else, or nothing */
+       WIRE_STEP_LINK = 2, /* an inode has one name more */
+       WIRE_STEP_DROP = 3, /* ... or less; of a directory the only one */
+       WIRE_STEP_MOVE = 4, /* an inode's name has moved, to another parent perhaps */
+       WIRE_STEP_MAKE = 5 }; /* a directory is made */
+#define WIRE_STEPS_MAX 6u
+
+typedef struct WireTxnId {
+	uint64_t session, number; /* of the coordinator */
+} WireTxnId;
+
+/* `in`: WireStep[], and an ACL where one of them says so. -EAGAIN: not now, a change that is older comes first, or
+ * the names are no longer what they were said to be. attr: of what is made. */
+typedef struct WireTxnPrepareReq {
+	WireTxnId id;
+	int64_t age_ns; /* when the call began: the older one wins */
+	uint32_t steps, pad;
+} WireTxnPrepareReq;
+typedef struct WireTxnFinishReq {
+	WireTxnId id;
+	uint32_t commit, pad;
+} WireTxnFinishReq;
+typedef struct WireTxnStatusRep { uint64_t status; } WireTxnStatusRep;
+enum { WIRE_TXN_ABORTED = 0, WIRE_TXN_COMMITTED = 1, WIRE_TXN_PENDING = 2 };
+
+/* The lock of the tree, at the root's home: its holder alone gives directories
+ * other parents. -EAGAIN: not now. */
+typedef struct WireTreeReq {
+	uint64_t number; /* with the session: the holder */
+} WireTreeReq;
 
 /* ---- data: served by the home ---- */
 
@@ -362,11 +390,11 @@ typedef struct WireFsckPlace {
 	OP(GETATTR, getattr, WireInoReq, WireAttrRep, WIRE_IDEMPOTENT) \
 	OP(SETATTR, setattr, WireSetattrReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(ATIME, atime, WireAtimeReq, WireAttrRep, WIRE_IDEMPOTENT) \
-	OP(CREATE, create, WireCreateReq, WireEntryRep, WIRE_CHANGES) \
+	OP(CREATE, create, WireCreateReq, WireEntryRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(TMPFILE, tmpfile, WireTmpfileReq, WireAttrRep, 0) \
-	OP(UNLINK, unlink, WireNameReq, WireAttrRep, WIRE_CHANGES) \
-	OP(RENAME, rename, WireRenameReq, WireNone, WIRE_CHANGES | WIRE_CHANGES_TWO) \
-	OP(LINK, link, WireLinkReq, WireEntryRep, WIRE_CHANGES | WIRE_CHANGES_TWO) \
+	OP(UNLINK, unlink, WireNameReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
+	OP(RENAME, rename, WireRenameReq, WireNone, WIRE_WAITS | WIRE_CHANGES | WIRE_CHANGES_TWO) \
+	OP(LINK, link, WireLinkReq, WireEntryRep, WIRE_WAITS | WIRE_CHANGES | WIRE_CHANGES_TWO) \
 	OP(READLINK, readlink, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(READDIR, readdir, WireReaddirReq, WireReaddirRep, WIRE_IDEMPOTENT) \
 	OP(GETXATTR, getxattr, WireXattrReq, WireNone, WIRE_IDEMPOTENT) \
@@ -380,8 +408,12 @@ typedef struct WireFsckPlace {
 	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(SEEK, seek, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(FSYNC, fsync, WireFsyncReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
-	OP(DIR_PREPARE, dir_prepare, WireDirPrepareReq, WireAttrRep, 0) \
-	OP(DIR_FINISH, dir_finish, WireDirFinishReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(TXN_PREPARE, txn_prepare, WireTxnPrepareReq, WireAttrRep, 0) \
+	OP(TXN_FINISH, txn_finish, WireTxnFinishReq, WireNone, WIRE_IDEMPOTENT) \
+	OP(TXN_STATUS, txn_status, WireTxnId, WireTxnStatusRep, WIRE_IDEMPOTENT) \
+	OP(TXN_SYNC, txn_sync, WireNone, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
+	OP(TREE_LOCK, tree_lock, WireTreeReq, WireNone, 0) \
+	OP(TREE_UNLOCK, tree_unlock, WireTreeReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(OBJ_READ, obj_read, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(OBJ_WRITE, obj_write, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(OBJ_TRUNCATE, obj_truncate, WireObjReq, WireObjRep, WIRE_IDEMPOTENT | WIRE_WAITS) \

@@ -174,9 +174,6 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *n
 	int len = ops_put_name(msg.name, newname);
 	int r = len;
 
-	/* A name on one peer and its inode on another would take both to change. */
-	if (r >= 0 && map_home(m->map, ino) != map_home(m->map, newparent))
-		r = -EXDEV;
 	if (r >= 0) {
 		msg.req.name_len = (uint16_t)len;
 		call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len);
@@ -231,8 +228,6 @@ static int coroutine_fn co_rename(Mount *m, fuse_ino_t parent, const char *name,
 		return len;
 	if ((newlen = ops_put_name(msg.names + len, newname)) < 0)
 		return newlen;
-	if (map_home(m->map, parent) != map_home(m->map, newparent))
-		return -EXDEV;
 	msg.req.name_len = (uint16_t)len;
 	msg.req.newname_len = (uint16_t)newlen;
 	call.req_len = (uint32_t)(sizeof(msg.req) + (size_t)len + (size_t)newlen);

@@ -4,6 +4,7 @@
 
 #include "server/acls.h"
 #include "server/change.h"
+#include "server/holds.h"
 #include "server/leases.h"
 
 static int coroutine_fn getattr(void *ctx, RpcReq *r)
@@ -12,8 +13,10 @@ static int coroutine_fn getattr(void *ctx, RpcReq *r)
 	const WireInoReq *req = r->req;
 	WireAttrRep *rep = r->rep;
 	Inode *inode;
-	int res = inode_co_get(s, req->ino, &inode);
+	int res = holds_co_wait_settled(s, (HoldKey) { .ino = req->ino });
 
+	if (res >= 0)
+		res = inode_co_get(s, req->ino, &inode);
 	if (res < 0)
 		return res;
 	rep->attr = inode->d.attr;

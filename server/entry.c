@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/holds.h"
 #include "server/leases.h"
 #include "server/record.h"
 
@@ -164,7 +165,7 @@ void entry_unlock(Entry *e, uint32_t n, Inode *also)
  * change of a name publishes its directory, so mostly nothing is to be read. */
 static int coroutine_fn check(Server *s, Entry *e)
 {
-	if (e->dir->gone || e->dir->d.attr.nlink == 0 || (e->dir->d.flags & INODE_DYING))
+	if (e->dir->gone || e->dir->d.attr.nlink == 0)
 		return -ENOENT;
 	if (e->inode && e->inode->gone)
 		return 0;
@@ -175,6 +176,20 @@ static int coroutine_fn check(Server *s, Entry *e)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	return now.ino == e->ino;
+}
+
+/* Does a change that spans peers hold something of it? */
+static bool is_held(Server *s, const Entry *e, uint32_t n, const Inode *also)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		HoldKey name = { .ino = e[i].dir->d.attr.ino, .hash = e[i].name.hash };
+
+		if (holds_find(s, name, NULL))
+			return true;
+		if (e[i].inode && holds_find(s, (HoldKey) { .ino = e[i].ino, .removing = S_ISDIR(e[i].mode) }, NULL))
+			return true;
+	}
+	return also && holds_find(s, (HoldKey) { .ino = also->d.attr.ino }, NULL);
 }
 
 static int coroutine_fn check_all(Server *s, Entry *e, uint32_t n)
@@ -190,6 +205,7 @@ static int coroutine_fn check_all(Server *s, Entry *e, uint32_t n)
 
 int coroutine_fn entry_co_lock(Server *s, Entry *e, uint32_t n, Inode *also)
 {
+	int64_t until = reactor_now_ns(s->reactor) + HOLDS_WAIT_NS;
 	Inode *inodes[5];
 
 	for (uint32_t tries = 0; tries < 1000; tries++) {
@@ -202,10 +218,15 @@ int coroutine_fn entry_co_lock(Server *s, Entry *e, uint32_t n, Inode *also)
 		if (r < 0)
 			return r;
 		inode_co_lock_many(inodes, collect(e, n, also, inodes));
-		r = check_all(s, e, n);
+		bool held = is_held(s, e, n, also);
+		r = held ? 0 : check_all(s, e, n);
 		if (r > 0)
 			return 0;
 		entry_unlock(e, n, also);
+		if (held) {
+			r = holds_co_wait_once(s, until);
+			tries--;
+		}
 		if (r < 0)
 			return r;
 	}
@@ -242,7 +263,9 @@ int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, const Rp
 		rep->attr.mode = mode & S_IFMT;
 		return 0;
 	}
-	int r = inode_co_get(s, ino, &inode);
+	int r = holds_co_wait_settled(s, (HoldKey) { .ino = ino });
+	if (r >= 0)
+		r = inode_co_get(s, ino, &inode);
 	if (r < 0)
 		return r;
 	rep->attr = inode->d.attr;

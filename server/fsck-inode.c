@@ -50,17 +50,13 @@ static const struct {
 };
 #define TYPES G_N_ELEMENTS(types)
 
-/* Every kind of intent. moves_names: while it is there, the names of the inode
- * and what it counts need not fit. */
+/* Every kind of intent. */
 static const struct {
 	RecordIntentKind kind;
 	const char *name;
 	size_t len;
-	bool moves_names;
 } intent_kinds[] = {
-	{ INTENT_DIR_MAKE, "make a directory", 16, true },
-	{ INTENT_DIR_REMOVE, "remove a directory", 16, true },
-	{ INTENT_TRUNCATE, "truncate", 1, false },
+	{ INTENT_TRUNCATE, "truncate", 1 },
 };
 
 static int64_t ctime_of(const Found *f)
@@ -213,14 +209,6 @@ static bool has_intent(const Found *f, RecordIntentKind kind)
 	return false;
 }
 
-static bool names_are_moving(const Found *f)
-{
-	for (size_t i = 0; i < G_N_ELEMENTS(intent_kinds); i++)
-		if (intent_kinds[i].moves_names && (f->intents >> i & 1))
-			return true;
-	return false;
-}
-
 static void check_dir(Scan *s, const Found *f)
 {
 	const WireAttr *a = &f->d.attr;
@@ -238,20 +226,12 @@ static void check_dir(Scan *s, const Found *f)
 		bad(s, f, "its parent is %#" PRIx64, f->d.parent);
 	if (f->ino == INO_ROOT && a->nlink == 0)
 		bad(s, f, "the root is unlinked");
-	/* one that is unlinked keeps its mark */
-	if (a->nlink > 0 && !!(f->d.flags & INODE_DYING) != has_intent(f, INTENT_DIR_REMOVE))
-		bad(s, f, f->d.flags & INODE_DYING ? "it is marked as being removed, and there is no intent to"
-						    : "there is an intent to remove it, and it is not marked");
 }
 
 static void check_not_dir(Scan *s, const Found *f)
 {
 	if (f->names > 0)
 		bad(s, f, "it is no directory and has %" PRIu64 " names in it", f->names);
-	if (f->d.flags & INODE_DYING)
-		bad(s, f, "it is no directory and marked as one being removed");
-	if (has_intent(f, INTENT_DIR_MAKE) || has_intent(f, INTENT_DIR_REMOVE))
-		bad(s, f, "it is no directory and has the intent of one");
 	if (f->d.symlink && strlen(f->d.symlink) != f->d.attr.size)
 		bad(s, f, "it is a symbolic link of %zu bytes and its size is %" PRIu64, strlen(f->d.symlink), f->d.attr.size);
 }
@@ -340,7 +320,7 @@ static void check_inode(Scan *s, const Found *f)
 static void tell_inode(Scan *s, const Found *f)
 {
 	const WireAttr *a = &f->d.attr;
-	FsckFact fact = { .kind = FSCK_INODE, .ino = f->ino, .flags = names_are_moving(f) ? FSCK_CHANGING : 0 };
+	FsckFact fact = { .kind = FSCK_INODE, .ino = f->ino };
 	guint n = MIN(f->targets->len, SCAN_SLACK / 2 / sizeof(FsckTarget));
 
 	if (f->readable) {

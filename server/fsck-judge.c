@@ -43,6 +43,7 @@ struct FsckJudge {
 	bool complete[PEER_MAX];
 	GArray *nodes, *names, *objects, *targets;
 	GByteArray *text;
+	GHashTable *unsettled; /* &number: inodes that unfinished changes are about */
 	uint32_t *index;     /* open addressing: node index + 1 */
 	uint64_t index_size; /* a power of two */
 	GPtrArray *problems; /* of FsckProblem */
@@ -77,6 +78,7 @@ FsckJudge *fsck_judge_new(uint32_t peers)
 	j->objects = g_array_new(FALSE, FALSE, sizeof(ObjectFact));
 	j->targets = g_array_new(FALSE, FALSE, sizeof(FsckTarget));
 	j->text = g_byte_array_new();
+	j->unsettled = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	j->problems = g_ptr_array_new_with_free_func((GDestroyNotify)fsck_problem_free);
 	return j;
 }
@@ -90,6 +92,7 @@ void fsck_judge_free(FsckJudge *j)
 	g_array_free(j->objects, TRUE);
 	g_array_free(j->targets, TRUE);
 	g_byte_array_free(j->text, TRUE);
+	g_hash_table_destroy(j->unsettled);
 	g_ptr_array_free(j->problems, TRUE);
 	g_free(j->index);
 	g_free(j);
@@ -154,6 +157,22 @@ static bool take_name(FsckJudge *j, const FsckFact *f, const uint8_t *tail)
 	return true;
 }
 
+static bool take_unsettled(FsckJudge *j, const FsckFact *f, const uint8_t *tail)
+{
+	if (f->tail_len % sizeof(uint64_t) != 0)
+		return false;
+	for (uint32_t at = 0; at < f->tail_len; at += sizeof(uint64_t))
+		g_hash_table_add(j->unsettled, g_memdup2(tail + at, sizeof(uint64_t)));
+	j->counts.changing++;
+	return true;
+}
+
+/* Its names, its links and its parent need not fit each other now. */
+static bool is_changing(const FsckJudge *j, uint64_t ino)
+{
+	return g_hash_table_contains(j->unsettled, &ino);
+}
+
 static bool take_one(FsckJudge *j, uint16_t peer, const FsckFact *f, const uint8_t *tail)
 {
 	ObjectFact o = { .ino = f->ino, .length = f->length, .peer = peer };
@@ -171,6 +190,8 @@ static bool take_one(FsckJudge *j, uint16_t peer, const FsckFact *f, const uint8
 	case FSCK_PROBLEM:
 		add_problem(j, peer, f->ino, (uint64_t)f->ctime_ns, shown((const char *)tail, f->tail_len));
 		return true;
+	case FSCK_UNSETTLED:
+		return take_unsettled(j, f, tail);
 	}
 	return false;
 }
@@ -278,7 +299,6 @@ static void index_nodes(FsckJudge *j)
 			bad(j, n->ino, stamp_of(n, NULL), "it is there more than once");
 		j->counts.inodes++;
 		j->counts.orphans += !(n->flags & FSCK_UNREADABLE) && n->nlink == 0;
-		j->counts.changing += !!(n->flags & FSCK_CHANGING);
 	}
 }
 
@@ -305,7 +325,7 @@ static void check_name(FsckJudge *j, uint32_t i)
 		if (n->first_name == NONE || (S_ISDIR(n->mode) && f->dir == n->parent))
 			n->first_name = i;
 	}
-	if (!n && home_is_known(j, f->ino)) {
+	if (!n && home_is_known(j, f->ino) && !is_changing(j, f->ino)) {
 		text = name_shown(j, f);
 		bad(j, f->dir, stamp_of(dir, NULL), "the name '%s' in it leads to inode %#" PRIx64 ", which is not there", text, f->ino);
 	} else if (n && !(n->flags & FSCK_UNREADABLE) && f->mode != (n->mode & S_IFMT)) {
@@ -335,7 +355,7 @@ static void check_links(FsckJudge *j, const Node *n)
 {
 	uint32_t links = S_ISDIR(n->mode) ? n->nlink > 0 : n->nlink;
 
-	if (n->ino == INO_ROOT || (n->flags & (FSCK_UNREADABLE | FSCK_CHANGING)))
+	if (n->ino == INO_ROOT || (n->flags & FSCK_UNREADABLE) || is_changing(j, n->ino))
 		return;
 	if (S_ISDIR(n->mode))
 		check_dir_names(j, n);

@@ -13,6 +13,7 @@
 #include "server/entry.h"
 #include "server/fsck-internal.h"
 #include "server/inode.h"
+#include "server/txn.h"
 
 #define SUBDIRS 256u
 #define OBJECT_NAME_LEN 16
@@ -71,6 +72,7 @@ void scan_problem(Scan *s, uint64_t ino, int64_t ctime_ns, const char *format, .
 typedef struct Numbers {
 	uint64_t next, inodes; /* recorded */
 	bool next_known, inodes_known;
+	bool running; /* a process has the store open, or was killed */
 	uint64_t found, highest; /* counted: inodes, and the highest sequence number */
 } Numbers;
 
@@ -102,6 +104,62 @@ static void take_number(Scan *s, Numbers *n, const uint8_t *key, size_t key_len,
 	} else if (key_len != running.len || memcmp(key, running.data, key_len) != 0) {
 		scan_problem(s, 0, 0, "an unknown record of type %#x is behind the last slot", key_len > 2 ? key[2] : 0);
 	}
+}
+
+/* Every inode that it is about, wherever that lives. */
+static void tell_unsettled(Scan *s, const TxnRecord *rec)
+{
+	uint64_t inos[WIRE_STEPS_MAX * 3];
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < rec->n; i++) {
+		WireStep step;
+
+		memcpy(&step, (const uint8_t *)rec->data + i * sizeof(step), sizeof(step));
+		const uint64_t of[] = { step.ino, step.old_ino, step.new_ino };
+		for (size_t k = 0; k < G_N_ELEMENTS(of); k++)
+			if (of[k] != 0)
+				inos[n++] = of[k];
+	}
+	if (!scan_is_full(s))
+		scan_add(s, (FsckFact) { .kind = FSCK_UNSETTLED }, inos, n * sizeof(inos[0]));
+}
+
+/* A process that runs settles it, and so does the one that follows a killed one;
+ * one that was stopped should have left none. */
+static void take_prepared(Scan *s, bool stopped, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+{
+	TxnRecord rec;
+
+	if (!txn_record_get(key, key_len, value, len, &rec) || rec.n == 0 || rec.n > WIRE_STEPS_MAX || rec.len < rec.n * sizeof(WireStep)) {
+		scan_problem(s, 0, 0, "the record of a change that spans peers can't be read");
+		return;
+	}
+	tell_unsettled(s, &rec);
+	if (stopped)
+		scan_problem(s, 0, rec.age_ns, "it is not in use, and a change that peer %u coordinates is unfinished in it: %016" PRIx64 ".%" PRIu64,
+			     rec.peer, rec.id.session, rec.id.number);
+}
+
+/* It stays until all that took part have said that they have done it. */
+static void take_decision(Scan *s, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+{
+	TxnRecord rec;
+
+	if (!txn_record_get(key, key_len, value, len, &rec) || rec.n == 0 || rec.len != rec.n * sizeof(uint16_t))
+		scan_problem(s, 0, 0, "the decision of a change that spans peers can't be read");
+}
+
+static void take_of_store(Scan *s, Numbers *n, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+{
+	Key prepared = key_slot(STORE_SLOT, RECORD_PREPARED), decision = key_slot(STORE_SLOT, RECORD_DECISION);
+
+	if (key_len >= prepared.len && memcmp(key, prepared.data, prepared.len) == 0)
+		take_prepared(s, !n->running, key, key_len, value, len);
+	else if (key_len >= decision.len && memcmp(key, decision.data, decision.len) == 0)
+		take_decision(s, key, key_len, value, len);
+	else
+		take_number(s, n, key, key_len, value, len);
 }
 
 static void count_inodes(Scan *s, rocksdb_iterator_t *it, Numbers *n)
@@ -145,10 +203,22 @@ static void judge_numbers(Scan *s, const Numbers *n)
 	}
 }
 
+static bool is_running(rocksdb_iterator_t *it)
+{
+	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, RUNNING);
+	size_t len;
+
+	rocksdb_iter_seek(it, (const char *)key.data, key.len);
+	if (!rocksdb_iter_valid(it))
+		return false;
+	const char *found = rocksdb_iter_key(it, &len);
+	return len == key.len && memcmp(found, key.data, len) == 0;
+}
+
 static void scan_store(Scan *s)
 {
 	rocksdb_iterator_t *it = scan_iterator(s);
-	Numbers n = { 0 };
+	Numbers n = { .running = is_running(it) };
 	const uint8_t end[2] = { SLOT_COUNT >> 8, SLOT_COUNT & 0xff };
 
 	for (rocksdb_iter_seek(it, (const char *)end, 2); rocksdb_iter_valid(it); rocksdb_iter_next(it)) {
@@ -156,7 +226,7 @@ static void scan_store(Scan *s)
 		const uint8_t *key = (const uint8_t *)rocksdb_iter_key(it, &key_len);
 		const uint8_t *value = (const uint8_t *)rocksdb_iter_value(it, &len);
 
-		take_number(s, &n, key, key_len, value, len);
+		take_of_store(s, &n, key, key_len, value, len);
 	}
 	count_inodes(s, it, &n);
 	judge_numbers(s, &n);

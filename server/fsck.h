@@ -27,7 +27,7 @@ struct rocksdb_t;
 
 /* ---- facts ---- */
 
-typedef enum FsckKind { FSCK_INODE = 1, FSCK_NAME, FSCK_OBJECT, FSCK_PROBLEM } FsckKind;
+typedef enum FsckKind { FSCK_INODE = 1, FSCK_NAME, FSCK_OBJECT, FSCK_PROBLEM, FSCK_UNSETTLED } FsckKind;
 
 /* What all have in common is `ino`; which of the others say something depends
  * on the kind. Behind it: tail_len bytes, then zeros up to a multiple of 8. */
@@ -39,11 +39,11 @@ typedef struct FsckFact {
 	int64_t ctime_ns;     /* INODE, PROBLEM (0: not known) */
 	uint32_t mode, nlink; /* INODE; NAME: mode's type bits */
 	uint64_t length;      /* OBJECT: bytes */
-	/* tail: INODE: FsckTarget[]; NAME: the name; PROBLEM: the sentence */
+	/* tail: INODE: FsckTarget[]; NAME: the name; PROBLEM: the sentence;
+	 * UNSETTLED: numbers of inodes (u64) that an unfinished change is about */
 } FsckFact;
 
-enum { FSCK_UNREADABLE = 1 << 0, /* there is an inode, nothing else is known */
-       FSCK_CHANGING = 1 << 1 }; /* an unfinished change: its names may be on their way */
+enum { FSCK_UNREADABLE = 1 << 0 }; /* there is an inode, nothing else is known */
 
 /* An object of the inode, as the inode's home sees it. */
 typedef struct FsckTarget {

@@ -145,7 +145,7 @@ int coroutine_fn inode_data_co_delete(Server *s, MetaBatch *b, const InodeData *
 		{ RECORD_ORPHAN, d->flags & INODE_ORPHAN, false },
 		{ RECORD_CHUNKS, d->n_blocks > 0, true },
 		{ RECORD_XATTR, d->attr.flags & WIRE_ATTR_HAS_XATTRS, true },
-		{ RECORD_INTENT, d->n_blocks > 0 || (d->flags & INODE_DYING), true },
+		{ RECORD_INTENT, d->n_blocks > 0, true },
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -245,6 +245,13 @@ static void forget(InodeCache *c, Inode *inode)
 	if (g_hash_table_lookup(c->inodes, ino) == inode)
 		g_hash_table_remove(c->inodes, ino);
 	inode_free(inode);
+}
+
+Inode *inode_ref(Inode *inode)
+{
+	g_assert(inode->refs > 0);
+	inode->refs++;
+	return inode;
 }
 
 void inode_unref(Server *s, Inode *inode)

@@ -18,7 +18,6 @@ struct Server;
 typedef struct Inode Inode;
 
 enum { INODE_INLINE = 1 << 0,  /* a regular file whose data, if any, is its inline record */
-       INODE_DYING = 1 << 1,   /* a directory being removed: takes no new names */
        INODE_ORPHAN = 1 << 2,  /* no name is left; lives while it is open */
        INODE_LINKABLE = 1 << 3 };/* never had a name, and may get one: O_TMPFILE */
 
@@ -49,6 +48,8 @@ struct Inode {
 
 /* A reference to inode ino. -ENOENT (also when it is not served here: -ESTALE). */
 int coroutine_fn inode_co_get(struct Server *s, uint64_t ino, Inode **ret_inode);
+/* One more, of an inode that the caller has one of. */
+Inode *inode_ref(Inode *inode);
 void inode_unref(struct Server *s, Inode *inode);
 /* Locks up to four (NULL and repeated ones are fine), in number order, so
  * that no two callers can block each other. Afterwards check ->gone. */

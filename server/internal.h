@@ -9,7 +9,9 @@
 
 typedef struct InodeCache InodeCache;
 typedef struct Orphans Orphans;
-typedef struct Intents Intents;
+typedef struct Holds Holds;
+typedef struct Txns Txns;
+typedef struct Tree Tree;
 typedef struct LockTable LockTable;
 typedef struct FileMaps FileMaps;
 typedef struct Leases Leases;
@@ -30,12 +32,14 @@ struct Server {
 	Sequences *seqs;   /* names.c and others take new inode numbers from it */
 	InodeCache *inodes;
 	Orphans *orphans;
-	Intents *intents;
+	Holds *holds;      /* holds.h: what changes that span peers hold here */
+	Txns *txns;        /* txn.h: those changes */
+	Tree *tree;        /* tree.h; used at the root's home */
 	LockTable *locks;
 	Leases *leases;    /* what mounts keep: leases.h */
 	FileMaps *maps;    /* chunk maps: filemap.h */
 	GHashTable *cuts;  /* &ino -> truncations whose objects are still to be cut: truncate.c */
-	CoMutex tree_lock; /* held while a directory moves to another parent */
+	const char *crash_at; /* crashpoint.h */
 	int64_t started_ns;
 	bool stopping;      /* server_co_stop() has begun */
 	CoGroup recovering; /* data_co_recover() */
@@ -48,7 +52,8 @@ struct Server {
 void names_attach(Server *s);   /* LOOKUP CREATE TMPFILE UNLINK RENAME LINK READDIR READLINK */
 void attrs_attach(Server *s);   /* GETATTR SETATTR ATIME */
 void xattrs_attach(Server *s);  /* GETXATTR LISTXATTR SETXATTR REMOVEXATTR */
-void intents_attach(Server *s); /* DIR_PREPARE DIR_FINISH */
+void txns_attach(Server *s);    /* TXN_PREPARE TXN_FINISH TXN_STATUS TXN_SYNC */
+void tree_attach(Server *s);    /* TREE_LOCK TREE_UNLOCK */
 void orphans_attach(Server *s); /* ORPHAN_CLOSED */
 void data_attach(Server *s);    /* LAYOUT READ WRITE COMMIT FALLOCATE SEEK FSYNC */
 void locks_attach(Server *s);   /* LOCK_GET LOCK_SET LOCK_CANCEL */
@@ -83,8 +88,12 @@ Sequences *sequences_new(Server *s);
 void sequences_free(Sequences *q);
 InodeCache *inode_cache_new(Server *s);
 void inode_cache_free(InodeCache *c);
-Intents *intents_new(Server *s);
-void intents_free(Intents *in);
+Holds *holds_new(void);
+void holds_free(Holds *h);
+Txns *txns_new(Server *s);
+void txns_free(Txns *t);
+Tree *tree_new(void);
+void tree_free(Tree *t);
 Orphans *orphans_new(Server *s);
 void orphans_free(Orphans *o);
 LockTable *locks_new(Server *s);
@@ -99,13 +108,13 @@ void coroutine_fn locks_co_stop(Server *s);
 int coroutine_fn names_co_make_root(Server *s);
 /* Also by server_new(): reads what is pending (nothing is settled yet, since
  * that may need other peers) and logs how much it found. */
-int coroutine_fn intents_co_load(Server *s);
+int coroutine_fn txns_co_load(Server *s);
 int coroutine_fn orphans_co_load(Server *s);
 int coroutine_fn data_co_load(Server *s);
 /* Background work: started by server_start() once calls can be made, stopped
  * by server_co_stop(); _co_stop() returns when no coroutine of theirs is left. */
-void intents_start(Server *s);
-void coroutine_fn intents_co_stop(Server *s);
+void txns_start(Server *s);
+void coroutine_fn txns_co_stop(Server *s);
 void orphans_start(Server *s);
 void coroutine_fn orphans_co_stop(Server *s);
 

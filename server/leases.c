@@ -251,6 +251,12 @@ void coroutine_fn leases_co_begin(Server *s, Inode *const inodes[], uint32_t n, 
 	recall_all(s, recalls);
 }
 
+void leases_bar(Inode *const inodes[], uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		inodes[i]->changing++;
+}
+
 void leases_end(Inode *const inodes[], uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {

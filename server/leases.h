@@ -40,6 +40,9 @@ bool leases_grant_new(Server *s, const RpcReq *r, Inode *inode);
  * caller: the request that is the cause, or NULL: all are called back. Nests.
  * May yield. */
 void coroutine_fn leases_co_begin(Server *s, Inode *const inodes[], uint32_t n, const RpcReq *caller);
+/* The same without calling anybody back, where nobody keeps any of it: an older
+ * process has begun it, and none has been granted since. */
+void leases_bar(Inode *const inodes[], uint32_t n);
 /* After it, whether it came about or not. */
 void leases_end(Inode *const inodes[], uint32_t n);
 

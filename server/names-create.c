@@ -12,8 +12,6 @@
 
 /* What a new inode takes of the store, roughly. */
 #define CREATE_BYTES 1024
-/* As ext4. */
-#define LINK_LIMIT 65000
 
 void names_new_inode(const InodeData *dir, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, InodeData *ret_d)
 {
@@ -123,7 +121,7 @@ static int coroutine_fn create_locked(Server *s, Entry *e, const WireCreateReq *
 	if (res < 0)
 		return res;
 	if (S_ISDIR(req->mode) && directory_peer(s, req->peer) != s->self)
-		return names_co_make_remote(s, e, r, rep);
+		return NAMES_ACROSS;
 	return create_here(s, e, req, r, rep);
 }
 
@@ -149,6 +147,8 @@ int coroutine_fn names_create(void *ctx, RpcReq *r)
 		rep->dir = e.dir->d.attr;
 	}
 	entry_unlock(&e, 1, NULL);
+	if (res == NAMES_ACROSS)
+		res = names_co_make_across(s, &e, r, rep);
 out:
 	entry_close(s, &e);
 	return res;
@@ -204,7 +204,7 @@ static int coroutine_fn link_to(Server *s, Entry *e, const RpcReq *caller)
 	int r;
 
 	if (ino_valid(ino) && map_home(s->map, ino) != s->self)
-		return -EXDEV;
+		return names_co_link_across(s, e, caller, caller->rep);
 	r = inode_co_get(s, ino, &inode);
 	if (r < 0)
 		return r;
@@ -232,8 +232,6 @@ int coroutine_fn names_link(void *ctx, RpcReq *r)
 	Entry e = { 0 };
 	int res;
 
-	if (ino_valid(req->newdir) && map_home(s->map, req->newdir) != s->self)
-		return -EXDEV;
 	res = entry_co_open(s, r, req->newdir, sizeof(*req), 0, req->name_len, &e);
 	if (res >= 0)
 		res = link_to(s, &e, r);

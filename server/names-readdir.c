@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/holds.h"
 #include "server/names.h"
 #include "server/leases.h"
 #include "server/record.h"
@@ -158,8 +159,11 @@ int coroutine_fn names_readdir(void *ctx, RpcReq *r)
 	const WireReaddirReq *req = r->req;
 	WireReaddirRep *rep = r->rep;
 	Listing l = { .s = s, .lease = req->lease ? r : NULL, .out = r->out, .cap = r->out_cap, .plus = req->plus };
-	int res = entry_co_get_dir(s, req->dir, &l.dir);
+	/* every name, and ".." */
+	int res = holds_co_wait_settled(s, (HoldKey) { .ino = req->dir, .removing = true });
 
+	if (res >= 0)
+		res = entry_co_get_dir(s, req->dir, &l.dir);
 	if (res < 0)
 		return res;
 	uint64_t version = l.dir->version;

@@ -48,7 +48,7 @@ static int coroutine_fn unlink_locked(Server *s, Entry *e, const RpcReq *caller,
 
 	if (r < 0)
 		return r;
-	return e->inode ? unlink_here(s, e, c) : names_co_remove_remote(s, e, caller);
+	return e->inode ? unlink_here(s, e, c) : NAMES_ACROSS;
 }
 
 int coroutine_fn names_unlink(void *ctx, RpcReq *r)
@@ -72,6 +72,8 @@ int coroutine_fn names_unlink(void *ctx, RpcReq *r)
 	}
 	entry_unlock(&e, 1, NULL);
 	change_co_reap(&c);
+	if (res == NAMES_ACROSS)
+		res = names_co_remove_across(s, &e, r);
 out:
 	entry_close(s, &e);
 	return res;

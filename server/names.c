@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "server/holds.h"
 #include "server/leases.h"
 #include "server/record.h"
 
@@ -14,7 +15,10 @@ static int coroutine_fn lookup_name(Server *s, Entry *e, const RpcReq *lease, Wi
 {
 	/* a name may go between its record and its inode; not for ever */
 	for (uint32_t tries = 0; tries < 1000; tries++) {
-		int r = entry_co_read(s, e);
+		int r = holds_co_wait_settled(s, (HoldKey) { .ino = e->dir->d.attr.ino, .hash = e->name.hash });
+		if (r < 0)
+			return r;
+		r = entry_co_read(s, e);
 		if (r < 0)
 			return r;
 		r = entry_co_reply(s, e->ino, e->mode, lease, rep);
@@ -29,12 +33,14 @@ static int coroutine_fn lookup_in(Server *s, Entry *e, const RpcReq *r, WireEntr
 {
 	uint32_t flags = ((const WireNameReq *)r->req)->flags;
 
-	if (flags & WIRE_LOOKUP_CHILD)
-		return names_co_lookup_child(s, e->dir, &e->name, rep);
 	if (strcmp(e->name.text, ".") == 0)
 		return entry_co_reply(s, e->dir->d.attr.ino, S_IFDIR, NULL, rep);
-	if (strcmp(e->name.text, "..") == 0)
+	if (strcmp(e->name.text, "..") == 0) {
+		int res = holds_co_wait_settled(s, (HoldKey) { .ino = e->dir->d.attr.ino });
+		if (res < 0)
+			return res;
 		return entry_co_reply(s, e->dir->d.parent, S_IFDIR, NULL, rep);
+	}
 	return lookup_name(s, e, flags & WIRE_LOOKUP_LEASE ? r : NULL, rep);
 }
 

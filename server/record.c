@@ -79,6 +79,16 @@ Key key_ino_kind(uint64_t ino, RecordType type, uint8_t kind)
 	return key_ino_bytes(ino, type, &kind, sizeof(kind));
 }
 
+Key key_txn(RecordType type, uint64_t session, uint64_t number)
+{
+	Key k;
+
+	key_begin(&k, STORE_SLOT, type);
+	key_add_num(&k, session);
+	key_add_num(&k, number);
+	return k;
+}
+
 Key key_dirent(uint64_t dir, uint64_t hash, const char *name, size_t name_len)
 {
 	Key k = key_ino_num(dir_part(dir, hash), RECORD_DIRENT, hash);

@@ -9,6 +9,8 @@
  *   slot:16 'n' ino:64                   inline data
  *   slot:16 'o' ino:64                   orphan
  *   slot:16 's' name                     counters; those of the whole store: STORE_SLOT
+ *   slot:16 'p' session:64 number:64     what a change that spans peers is to do here; STORE_SLOT
+ *   slot:16 'q' session:64 number:64     the decision to do one; STORE_SLOT
  *   slot:16 't' ino:64 kind:8            intent (RecordIntentKind)
  *   slot:16 'x' ino:64 name              xattr
  *
@@ -24,12 +26,12 @@
 
 typedef enum RecordType {
 	RECORD_CHUNKS = 'c', RECORD_DIRENT = 'd', RECORD_INODE = 'i', RECORD_INLINE = 'n',
-	RECORD_ORPHAN = 'o', RECORD_SEQUENCE = 's', RECORD_INTENT = 't', RECORD_XATTR = 'x',
+	RECORD_ORPHAN = 'o', RECORD_PREPARED = 'p', RECORD_DECISION = 'q', RECORD_SEQUENCE = 's', RECORD_INTENT = 't', RECORD_XATTR = 'x',
 } RecordType;
 
-/* What kind an intent is of; the first two are WIRE_DIR_MAKE and _REMOVE. */
+/* What kind an intent is of. */
 typedef enum RecordIntentKind {
-	INTENT_DIR_MAKE = 1, INTENT_DIR_REMOVE = 2, INTENT_TRUNCATE = 3,
+	INTENT_TRUNCATE = 3,
 } RecordIntentKind;
 
 /* The numbers of a store (RECORD_SEQUENCE, STORE_SLOT), by name. */
@@ -65,6 +67,8 @@ Key key_ino_bytes(uint64_t ino, RecordType type, const void *bytes, size_t len);
 Key key_ino_kind(uint64_t ino, RecordType type, uint8_t kind);
 /* slot, type, and a name. */
 Key key_slot_name(uint16_t slot, RecordType type, const char *name);
+/* STORE_SLOT, type, and who made up the number. */
+Key key_txn(RecordType type, uint64_t session, uint64_t number);
 Key key_dirent(uint64_t dir, uint64_t hash, const char *name, size_t name_len);
 /* Reads the 64-bit number at offset `at` of a key; 0 when it is too short. */
 uint64_t key_get_num(const uint8_t *key, size_t key_len, size_t at);

@@ -8,9 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/crashpoint.h"
 #include "server/filemap.h"
 #include "server/internal.h"
 #include "server/leases.h"
+#include "server/seq.h"
 #include "server/store.h"
 
 #define DEFAULT_CHUNK_SHIFT 22
@@ -74,7 +76,9 @@ static bool open_parts(Server *s, GError **error)
 	s->objects = objects_new(s->reactor, s->opts.counters, s->space, objects_fd);
 	s->seqs = sequences_new(s);
 	s->inodes = inode_cache_new(s);
-	s->intents = intents_new(s);
+	s->holds = holds_new();
+	s->txns = txns_new(s);
+	s->tree = tree_new();
 	s->orphans = orphans_new(s);
 	s->locks = locks_new(s);
 	s->leases = leases_new(s);
@@ -99,7 +103,7 @@ static void coroutine_fn load(void *arg)
 	if (l->r >= 0)
 		l->r = leases_co_start(l->s);
 	if (l->r >= 0)
-		l->r = intents_co_load(l->s);
+		l->r = txns_co_load(l->s);
 	if (l->r >= 0)
 		l->r = orphans_co_load(l->s);
 	if (l->r >= 0)
@@ -114,6 +118,7 @@ Server *server_new(const ServerOptions *opts, GError **error)
 	s->reactor = opts->reactor;
 	s->map = opts->map;
 	s->self = opts->self;
+	s->crash_at = crash_point_from_environment();
 	s->started_ns = g_get_monotonic_time() * 1000;
 	if (!normalise(&s->opts, error) || !open_store(s, error) || !open_parts(s, error)) {
 		server_free(s);
@@ -142,7 +147,8 @@ void server_attach(Server *s, Rpc *rpc)
 	names_attach(s);
 	attrs_attach(s);
 	xattrs_attach(s);
-	intents_attach(s);
+	txns_attach(s);
+	tree_attach(s);
 	orphans_attach(s);
 	data_attach(s);
 	locks_attach(s);
@@ -161,7 +167,7 @@ void server_start(Server *s)
 {
 	s->recovering.sched = reactor_sched(s->reactor);
 	co_group_spawn(&s->recovering, recover, s);
-	intents_start(s);
+	txns_start(s);
 	orphans_start(s);
 }
 
@@ -170,7 +176,8 @@ void coroutine_fn server_co_stop(Server *s)
 	s->stopping = true;
 	locks_co_stop(s);
 	co_group_wait(&s->recovering);
-	intents_co_stop(s);
+	txns_co_stop(s);
+	sequences_co_stop(s);
 	orphans_co_stop(s);
 	leases_co_stop(s);
 	int r = meta_co_sync(s->meta);
@@ -190,7 +197,9 @@ void server_free(Server *s)
 	leases_free(s->leases);
 	locks_free(s->locks);
 	orphans_free(s->orphans);
-	intents_free(s->intents);
+	tree_free(s->tree);
+	txns_free(s->txns);
+	holds_free(s->holds);
 	inode_cache_free(s->inodes);
 	sequences_free(s->seqs);
 	objects_free(s->objects);

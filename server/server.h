@@ -34,7 +34,7 @@ Server *server_new(const ServerOptions *opts, GError **error);
 const uint8_t *server_cluster_id(const Server *s);
 /* Registers all handlers of the home and of the target. */
 void server_attach(Server *s, Rpc *rpc);
-/* Starts background work (settling intents, reaping orphans). */
+/* Starts background work (settling changes that span peers, reaping orphans). */
 void server_start(Server *s);
 /* Stops background work, syncs the log. */
 void coroutine_fn server_co_stop(Server *s);

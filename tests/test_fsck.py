@@ -12,8 +12,8 @@ import pytest
 from harness.cluster import Cluster
 from harness.env import BENCHFS, need_root, size
 from harness.procs import run
-from harness.store import (INODE_DYING, INODE_INLINE, INODE_ORPHAN, MAKE, REMOVE, ROOT_INO, TRUNCATE, Store, dirent,
-                           key, number, number_key, run_record)
+from harness.store import (DROP, INODE_INLINE, INODE_ORPHAN, ROOT_INO, TRUNCATE, Store, change_key, change_record,
+                           dirent, key, number, number_key, run_record, step)
 
 pytestmark = pytest.mark.core
 
@@ -317,7 +317,6 @@ def expect(damaged, *wanted):
     ("d/symlink", {"size": 3}, "it is a symbolic link of 6 bytes and its size is 3"),
     ("d/small", {"attr_flags": 0}, "extended attributes and is not marked"),
     ("d/big", {"blocks": 1}, "it counts 1 blocks"),
-    ("d/sub", {"flags": INODE_DYING}, "marked as being removed, and there is no intent to"),
     ("d/small", {"flags": INODE_INLINE | INODE_ORPHAN}, "it is marked as an orphan and has no record"),
     ("d/small", {"version": 9}, "its record can't be read"),
     ("d/big", {"chunk_shift": 63}, "its record can't be read"),
@@ -477,7 +476,6 @@ def test_chunks_at_a_peer_that_the_record_does_not_know_are_named(damaged):
     ("o", b"", b"\x01" + bytes(7), "it has links and a record as an orphan"),
     ("t", bytes([99]), b"\x01", "an intent of an unknown kind: 99"),
     ("t", bytes([TRUNCATE]), b"\x01", "an intent to truncate it, and it has no objects"),
-    ("t", bytes([MAKE]), bytes([1]) + bytes(15), "it is no directory and has the intent of one"),
     ("x", b"", b"\x01", "an extended attribute of it can't be read"),
     ("x", b"user.y", b"\x09", "an extended attribute of it can't be read"),
 ])
@@ -487,9 +485,28 @@ def test_a_record_too_many_is_named(damaged, kind, tail, value, words):
     assert any(line.startswith(f"inode {damaged.ino['d/small']:#x}") and words in line for line in found), found
 
 
-def test_an_intent_to_remove_a_directory_that_is_not_marked_is_named(damaged):
-    damaged.store.put(key(damaged.ino["d/sub"], "t", bytes([REMOVE])), bytes([1, REMOVE]) + bytes(6) + damaged.ino["d"].to_bytes(8, "little"))
-    expect(damaged, ("d/sub", "there is an intent to remove it, and it is not marked"))
+def test_an_unfinished_change_is_named_and_not_what_it_leaves_for_later(damaged):
+    damaged.store.delete(damaged.store.dirent_key("small"))
+    damaged.store.change(damaged.ino["d"], size=4)
+    damaged.store.put(change_key("p"), change_record(1, step(DROP, damaged.ino["d/small"])))
+    expect(damaged, ("", "a change that peer 2 coordinates is unfinished in it"))
+    # of a process that was killed
+    damaged.store.put(number_key("running"), b"\x01")
+    expect(damaged)
+
+
+def test_a_decision_that_is_kept_is_no_problem(damaged):
+    damaged.store.put(change_key("q"), change_record(1, bytes(2)))
+    expect(damaged)
+
+
+@pytest.mark.parametrize("kind,value", [
+    ("p", b""), ("p", change_record(0, b"")), ("p", change_record(2, step(DROP, 16))), ("p", change_record(9, bytes(9 * 320))),
+    ("q", b"\x01"), ("q", change_record(0, b"")), ("q", change_record(1, bytes(3))),
+])
+def test_a_record_of_a_change_that_makes_no_sense_is_named(damaged, kind, value):
+    damaged.store.put(change_key(kind), value)
+    expect(damaged, ("", "can't be read"))
 
 
 def test_an_orphan_without_its_record_is_named(damaged):

@@ -344,19 +344,6 @@ def test_rename_whiteout_is_einval(tree):
     assert os.listdir(tree.turn()) == ["a"]
 
 
-@pytest.mark.configs("tcp3", "shm3", "netns3")
-def test_rename_between_peers_is_exdev_and_mv_copies(tree):
-    for i in range(2):
-        tree.at(i, f"home{i}").mkdir()
-    here = tree.turn()
-    (here / "home0" / "f").write_bytes(b"payload" * 10000)
-    assert errno_of(os.rename, here / "home0" / "f", here / "home1" / "f") == "EXDEV"
-    assert errno_of(os.link, here / "home0" / "f", here / "home1" / "l") == "EXDEV"
-    run("mv", here / "home0" / "f", here / "home1" / "f")
-    assert tree.turn("home1", "f").read_bytes() == b"payload" * 10000
-    assert os.listdir(tree.turn("home0")) == []
-
-
 @pytest.mark.configs("tcp3", "netns3")
 def test_mv_of_a_directory_between_peers_takes_all_of_it(tree):
     for i in range(2):

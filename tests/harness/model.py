@@ -36,7 +36,7 @@ from harness.procs import NAMES, Actor
 
 # What spans peers may answer EXDEV, and has then not happened. With False,
 # EXDEV is a difference as any other.
-TOLERATE_EXDEV = True
+TOLERATE_EXDEV = False
 # A directory that was removed while it is open may answer ESTALE.
 TOLERATE_REMOVED_DIRECTORIES = True
 

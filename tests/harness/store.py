@@ -10,8 +10,9 @@ from harness.procs import run
 
 EDITOR = BENCHFS.parent / "edit-store"
 ROOT_INO = 1
-INODE_INLINE, INODE_DYING, INODE_ORPHAN = 1, 2, 4
-MAKE, REMOVE, TRUNCATE = 1, 2, 3
+INODE_INLINE, INODE_ORPHAN = 1, 4
+TRUNCATE = 3
+DROP = 3
 
 
 def key(ino, kind, tail=b""):
@@ -32,6 +33,18 @@ def run_record(count, target, width=1):
 
 def dirent(ino, mode):
     return struct.pack("<B3xIQ", 1, mode & 0o170000, ino)
+
+
+def change_key(kind, session=7, count=1):
+    return struct.pack(">HcQQ", 4096, kind.encode(), session, count)
+
+
+def change_record(n, data, peer=2):
+    return struct.pack("<BB4xHq", 1, n, peer, 1) + data
+
+
+def step(kind, ino):
+    return struct.pack("<Q44xB", ino, kind).ljust(320, b"\0")
 
 
 class Inode:

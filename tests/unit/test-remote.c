@@ -118,25 +118,22 @@ static int coroutine_fn make_at(Peer *p, uint64_t dir, const char *name, uint16_
 	return r;
 }
 
-static uint32_t coroutine_fn count_intents(Peer *p)
+static uint32_t coroutine_fn count_records(Peer *p, RecordType type)
 {
+	Key key = key_slot(STORE_SLOT, type);
+	g_autoptr(MetaIter) it = meta_iter_new(p->server->meta, key.data, key.len, NULL, 0);
+	const uint8_t *k, *v;
+	size_t k_len, v_len;
 	uint32_t n = 0;
 
-	for (uint16_t slot = 0; slot < SLOT_COUNT; slot++) {
-		Key key = key_slot(slot, RECORD_INTENT);
-		g_autoptr(MetaIter) it = meta_iter_new(p->server->meta, key.data, key.len, NULL, 0);
-		const uint8_t *k, *v;
-		size_t k_len, v_len;
-
-		while (meta_iter_co_next(it, &k, &k_len, &v, &v_len) > 0)
-			n++;
-	}
+	while (meta_iter_co_next(it, &k, &k_len, &v, &v_len) > 0)
+		n++;
 	return n;
 }
 
 static void coroutine_fn wait_settled(Peer *p)
 {
-	for (int i = 0; count_intents(p) > 0; i++) {
+	for (int i = 0; count_records(p, RECORD_PREPARED) + count_records(p, RECORD_DECISION) > 0; i++) {
 		g_assert_cmpint(i, <, 1000);
 		reactor_co_sleep(p->reactor, INT64_C(10000000));
 	}
@@ -176,25 +173,37 @@ static void coroutine_fn co_directories(void *arg)
 	g_assert_cmpint(do_create(a, far, "x", S_IFREG, NULL), ==, -ESTALE);
 	/* what spans both */
 	uint64_t f = make_file(a, INO_ROOT, "f"), g = make_file(b, far, "g");
-	g_assert_cmpint(do_rename(a, INO_ROOT, "f", far, "f", 0), ==, -EXDEV);
 	g_assert_cmpint(do_rename(a, INO_ROOT, "none", far, "f", 0), ==, -ENOENT);
-	g_assert_cmpint(do_link(b, f, far, "f"), ==, -EXDEV);
-	g_assert_cmpint(do_link(b, g, INO_ROOT, "g"), ==, -EXDEV);
-	g_assert_cmpint(do_rename(a, INO_ROOT, "far", near, "far", 0), ==, -EXDEV);
-	g_assert_cmpint(do_rename(a, INO_ROOT, "near", INO_ROOT, "far", 0), ==, -EXDEV);
+	g_assert_cmpint(do_rename(a, INO_ROOT, "f", far, "f", 0), ==, 0);
+	g_assert_cmpuint(ino_of(a, INO_ROOT, "f"), ==, 0);
+	g_assert_cmpuint(ino_of(b, far, "f"), ==, f);
+	g_assert_cmpint(do_link(a, g, INO_ROOT, "g"), ==, 0);
+	g_assert_cmpint(do_link(a, g, INO_ROOT, "g"), ==, -EEXIST);
+	g_assert_cmpint(do_link(a, far, INO_ROOT, "h"), ==, -EPERM);
+	g_assert_cmpuint(attr_of(b, g).nlink, ==, 2);
+	g_assert_cmpint(do_unlink(a, INO_ROOT, "g"), ==, 0);
+	g_assert_cmpuint(attr_of(b, g).nlink, ==, 1);
+	g_assert_cmpint(do_unlink(b, far, "f"), ==, 0);
+	wait_gone(a, f);
+	g_assert_cmpint(do_rename(a, INO_ROOT, "far", near, "far", 0), ==, 0);
+	g_assert_cmpuint(ino_of(b, far, ".."), ==, near);
+	g_assert_cmpint(do_rename(a, INO_ROOT, "near", far, "near", 0), ==, -EINVAL);
+	g_assert_cmpint(do_rename(a, near, "far", INO_ROOT, "far", 0), ==, 0);
+	g_assert_cmpint(do_rename(a, INO_ROOT, "near", INO_ROOT, "far", 0), ==, -ENOTEMPTY);
 	/* within one directory it does not matter where the inode is */
 	g_assert_cmpint(do_rename(a, INO_ROOT, "far", INO_ROOT, "far2", 0), ==, 0);
 	g_assert_cmpint(do_rename(a, INO_ROOT, "far2", INO_ROOT, "near", RENAME_EXCHANGE), ==, 0);
 	g_assert_cmpuint(ino_of(a, INO_ROOT, "near"), ==, far);
 	g_assert_cmpint(do_rename(a, INO_ROOT, "far2", INO_ROOT, "near", RENAME_EXCHANGE), ==, 0);
-	/* a way up that ends at the root, or in the old parent, or leaves the peer */
+	/* ways up that end at the root, in the old parent, or leave the peer */
 	g_assert_cmpint(make_at(b, far, "deep", 1, &deep), ==, 0);
 	g_assert_cmpint(do_create(b, deep, "sub", S_IFDIR, NULL), ==, 0);
 	g_assert_cmpint(do_rename(b, deep, "sub", far, "sub", 0), ==, 0);
 	g_assert_cmpint(do_rename(b, far, "sub", deep, "sub", 0), ==, 0);
 	g_assert_cmpint(do_rename(b, far, "deep", deep, "x", 0), ==, -EINVAL);
 	g_assert_cmpint(make_at(a, near, "yonder", 1, &yonder), ==, 0);
-	g_assert_cmpint(do_rename(b, deep, "sub", yonder, "sub", 0), ==, -EXDEV);
+	g_assert_cmpint(do_rename(b, deep, "sub", yonder, "sub", 0), ==, 0);
+	g_assert_cmpint(do_rename(b, yonder, "sub", deep, "sub", 0), ==, 0);
 	g_assert_cmpint(do_rmdir(a, near, "yonder"), ==, 0);
 	wait_gone(b, yonder);
 	g_assert_cmpint(do_rmdir(b, deep, "sub"), ==, 0);

@@ -396,15 +396,26 @@ static void test_storm(const void *tls)
 
 /* ---- time ---- */
 
+/* An operation with a deadline, which takes `flags` milliseconds. */
+static int coroutine_fn serve_slow(void *ctx, RpcReq *r)
+{
+	Node *n = ctx;
+	const WireXattrReq *q = r->req;
+
+	reactor_co_sleep(n->rpc->reactor, q->flags * MS);
+	return 0;
+}
+
 static void coroutine_fn deadline_co(void *arg)
 {
 	Fixture *f = arg;
 	Node *n = &f->nodes[0];
-	WireCreateReq q = { .flags = 1000 };
+	WireXattrReq q = { .flags = 1000 };
 	RpcCall call = { .req = &q, .req_len = sizeof(q), .timeout_ns = 200 * MS };
 	int64_t start = g_get_monotonic_time();
 
-	g_assert_cmpint(rpc_co_call(n->rpc, 1, WIRE_CREATE, &call), ==, -EIO);
+	rpc_serve(f->nodes[1].rpc, WIRE_SETXATTR, serve_slow, &f->nodes[1]);
+	g_assert_cmpint(rpc_co_call(n->rpc, 1, WIRE_SETXATTR, &call), ==, -EIO);
 	g_assert_cmpint(g_get_monotonic_time() - start, <, 600000);
 	g_assert_cmpint(g_get_monotonic_time() - start, >=, 190000); /* the reactor's clock stands still while it works */
 	/* The connection is none the worse. */
