@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from harness.env import size
 from harness.posix import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from harness.procs import errno_of, eventually, wait_exit
 
@@ -392,9 +393,16 @@ def files_in(peers):
     return sum(1 for p in peers for f in (p.store / "objects").rglob("*") if f.is_file() and f.stat().st_blocks)
 
 
+def crashes():
+    """Every operation and every step: each with each in the soak, which takes a
+    while, else each operation at two steps, or one under sanitizers."""
+    steps = COORDINATOR + PARTICIPANT
+    return [(op, steps[(i + shift) % len(steps)]) for i, op in enumerate(OPS)
+            for shift in range(0, len(steps), size(4, 1, sanitized=len(steps)))]
+
+
 @pytest.mark.limit(120)
-@pytest.mark.parametrize("step", COORDINATOR + PARTICIPANT)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op,step", crashes())
 def test_a_crash_at_any_step_leaves_the_old_state_or_the_new_one(make_cluster, op, step):
     cluster = make_cluster(3, transport="tcp,self")
     roots = [p.mount for p in cluster.peers]
