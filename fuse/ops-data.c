@@ -17,7 +17,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	void *buf = request_reply_buffer(request_current(), data_read_room(size));
 	/* Under a lease the bytes are as new as that says, or newer. */
 	const WireAttr *kept = m->held ? held_attr(m->held, ino) : NULL;
-	int64_t mtime_ns = kept ? kept->mtime_ns : 0;
+	WireAttr attr = kept ? *kept : (WireAttr) { 0 };
 	ssize_t n = data_co_read(m, ino, buf, size, (uint64_t)off);
 
 	if (n < 0) {
@@ -26,7 +26,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	}
 	m->bytes_read += (uint64_t)n;
 	if (m->pages)
-		pages_read(m->pages, ino, mtime_ns);
+		pages_read(m->pages, ino, attr.ino ? &attr : NULL);
 	recall_pages_read(m, ino);
 	fuse_reply_buf(req, buf, (size_t)n);
 	ops_note_read(m, ino, false, fi->flags);

@@ -14,6 +14,7 @@
 typedef struct Page {
 	uint64_t ino; /* 0: none */
 	int64_t mtime_ns;
+	uint64_t size;
 } Page;
 
 /* Pages that are being dropped; on the stack of who does it. */
@@ -52,12 +53,13 @@ static Page *place(Pages *p, uint64_t ino)
 	return &p->pages[(ino * UINT64_C(0x9e3779b97f4a7c15)) >> 48];
 }
 
-void pages_read(Pages *p, uint64_t ino, int64_t mtime_ns)
+void pages_read(Pages *p, uint64_t ino, const WireAttr *attr)
 {
 	Page *page = place(p, ino);
+	int64_t mtime_ns = attr ? attr->mtime_ns : 0;
 
 	if (page->ino != ino)
-		*page = (Page) { .ino = ino, .mtime_ns = mtime_ns };
+		*page = (Page) { .ino = ino, .mtime_ns = mtime_ns, .size = attr ? attr->size : UINT64_MAX };
 	else
 		page->mtime_ns = MIN(page->mtime_ns, mtime_ns);
 }
@@ -66,8 +68,10 @@ void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns)
 {
 	Page *page = place(p, attr->ino);
 
-	if (page->ino != attr->ino || page->mtime_ns == prev_mtime_ns)
-		*page = (Page) { .ino = attr->ino, .mtime_ns = attr->mtime_ns };
+	if (page->ino != attr->ino)
+		*page = (Page) { .ino = attr->ino, .mtime_ns = attr->mtime_ns, .size = UINT64_MAX };
+	else if (page->mtime_ns == prev_mtime_ns)
+		page->mtime_ns = attr->mtime_ns;
 }
 
 /* On a thread of the kernel, since it waits for locks of pages. Who holds one
@@ -102,8 +106,11 @@ void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr)
 		return;
 	while ((drop = g_hash_table_lookup(p->drops, &attr->ino)))
 		co_queue_wait(&drop->waiters);
-	if (page->ino != attr->ino || page->mtime_ns == attr->mtime_ns)
+	if (page->ino != attr->ino)
 		return;
+	bool older = page->mtime_ns != attr->mtime_ns && page->size == attr->size;
 	page->mtime_ns = attr->mtime_ns;
-	pages_co_drop(p, attr->ino);
+	page->size = attr->size;
+	if (older)
+		pages_co_drop(p, attr->ino);
 }

@@ -8,6 +8,10 @@
  * pages that are older than the attributes of a reply are dropped before it is
  * sent.
  *
+ * The kernel then ignores just those attributes, since dropping notifies it. So
+ * this is for changes that leave the size as it was; where the size is new the
+ * kernel must hear of that, and drops the pages itself.
+ *
  * Entries are by a hash of the number; one that has given way to another inode's
  * costs this certainty and nothing else.
  */
@@ -22,9 +26,9 @@ typedef struct Pages Pages;
 /* fd: of the kernel's channel. */
 Pages *pages_new(Uring *uring, int fd);
 void pages_free(Pages *p);
-/* The kernel gets bytes that are at least as new as a change at mtime_ns; 0: not
- * known. */
-void pages_read(Pages *p, uint64_t ino, int64_t mtime_ns);
+/* The kernel gets bytes that are at least as new as attr, which it was shown; NULL:
+ * not known. */
+void pages_read(Pages *p, uint64_t ino, const WireAttr *attr);
 /* It has written bytes through; before that mtime was prev_mtime_ns. */
 void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns);
 /* The kernel drops all it has of a file. Yields as pages_co_show(). */

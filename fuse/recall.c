@@ -16,17 +16,15 @@
 typedef struct PageDrop {
 	Mount *m;
 	uint64_t ino;
-	bool later, again;
+	bool again;
 } PageDrop;
 
 static void coroutine_fn drop_once(PageDrop *d)
 {
 	Mount *m = d->m;
-	bool later = d->later;
 
-	d->later = d->again = false;
-	if (later)
-		reactor_co_sleep(m->reactor, MOMENT_NS);
+	reactor_co_sleep(m->reactor, MOMENT_NS);
+	d->again = false;
 	if (!m->stopping)
 		pages_co_drop(m->pages, d->ino);
 }
@@ -38,24 +36,23 @@ static void coroutine_fn drop_pages(void *arg)
 
 	do
 		drop_once(d);
-	while ((d->again || d->later) && !m->stopping);
+	while (d->again && !m->stopping);
 	g_hash_table_remove(m->page_drops, &d->ino);
 }
 
 /* One at a time for each file: what comes meanwhile is done once more. */
-static void spawn_drop(Mount *m, uint64_t ino, bool later)
+static void spawn_drop(Mount *m, uint64_t ino)
 {
 	PageDrop *d = g_hash_table_lookup(m->page_drops, &ino);
 
 	if (m->stopping || !open_table_is_open(m->opens, ino))
 		return;
 	if (d) {
-		d->again = d->again || !later;
-		d->later = d->later || later;
+		d->again = true;
 		return;
 	}
 	d = g_new(PageDrop, 1);
-	*d = (PageDrop) { .m = m, .ino = ino, .later = later };
+	*d = (PageDrop) { .m = m, .ino = ino };
 	g_hash_table_insert(m->page_drops, &d->ino, d);
 	mount_spawn(m, drop_pages, d);
 }
@@ -63,7 +60,7 @@ static void spawn_drop(Mount *m, uint64_t ino, bool later)
 void recall_pages_read(Mount *m, uint64_t ino)
 {
 	if (m->held && !held_until_ns(m->held, ino))
-		spawn_drop(m, ino, true);
+		spawn_drop(m, ino);
 }
 
 /* ---- recalls ---- */
@@ -77,7 +74,7 @@ static int coroutine_fn serve_recall(void *ctx, RpcReq *r)
 		return -EINVAL;
 	for (uint32_t i = 0; i < req->n; i++) {
 		held_recall(m->held, req->inos[i]);
-		spawn_drop(m, req->inos[i], false);
+		spawn_drop(m, req->inos[i]);
 	}
 	return 0;
 }

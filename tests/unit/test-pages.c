@@ -35,24 +35,38 @@ typedef struct Show {
 	uint64_t ino;
 	int64_t mtime_ns;
 	uint32_t mode;
+	uint64_t size;
 } Show;
 
 static void coroutine_fn co_show(void *arg)
 {
 	Show *s = arg;
-	WireAttr attr = { .ino = s->ino, .mtime_ns = s->mtime_ns, .mode = s->mode };
+	WireAttr attr = { .ino = s->ino, .mtime_ns = s->mtime_ns, .mode = s->mode, .size = s->size };
 
 	pages_co_show(s->f->pages, &attr);
 }
 
 /* Were pages dropped before attributes with that mtime were sent? */
-static bool drops(Fixture *f, uint64_t ino, int64_t mtime_ns, uint32_t mode)
+static bool drops_of(Fixture *f, uint64_t ino, int64_t mtime_ns, uint32_t mode, uint64_t size)
 {
-	Show s = { f, ino, mtime_ns, mode };
+	Show s = { f, ino, mtime_ns, mode, size };
 	char bytes[1024];
 
 	reactor_run_co(f->reactor, co_show, &s);
 	return read(f->fds[0], bytes, sizeof(bytes)) > 0;
+}
+
+static bool drops(Fixture *f, uint64_t ino, int64_t mtime_ns, uint32_t mode)
+{
+	return drops_of(f, ino, mtime_ns, mode, 1000);
+}
+
+/* The kernel reads, and was shown attributes with that mtime. */
+static void reads(Fixture *f, uint64_t ino, int64_t mtime_ns)
+{
+	WireAttr attr = { .ino = ino, .mtime_ns = mtime_ns, .size = 1000 };
+
+	pages_read(f->pages, ino, &attr);
 }
 
 static void written(Fixture *f, uint64_t ino, int64_t mtime_ns, int64_t before_ns)
@@ -65,24 +79,34 @@ static void written(Fixture *f, uint64_t ino, int64_t mtime_ns, int64_t before_n
 static void test_pages_go_when_the_file_has_changed_and_once(Fixture *f, gconstpointer data)
 {
 	g_assert_false(drops(f, 5, 100, S_IFREG)); /* there are none */
-	pages_read(f->pages, 5, 100);
+	reads(f, 5, 100);
 	g_assert_false(drops(f, 5, 100, S_IFREG));
 	g_assert_true(drops(f, 5, 101, S_IFREG));
 	g_assert_false(drops(f, 5, 101, S_IFREG));
 }
 
-static void test_pages_of_unknown_age_go(Fixture *f, gconstpointer data)
+static void test_the_oldest_page_counts(Fixture *f, gconstpointer data)
 {
-	pages_read(f->pages, 5, 0);
+	reads(f, 5, 100);
+	reads(f, 5, 90); /* one that began earlier */
 	g_assert_true(drops(f, 5, 100, S_IFREG));
-	pages_read(f->pages, 5, 100);
-	pages_read(f->pages, 5, 90); /* one that began earlier */
+	pages_read(f->pages, 5, NULL);
 	g_assert_true(drops(f, 5, 100, S_IFREG));
+}
+
+static void test_a_new_size_is_left_to_the_kernel(Fixture *f, gconstpointer data)
+{
+	reads(f, 5, 100);
+	g_assert_false(drops_of(f, 5, 101, S_IFREG, 2000));
+	g_assert_true(drops_of(f, 5, 102, S_IFREG, 2000));
+	pages_read(f->pages, 6, NULL); /* not even known */
+	g_assert_false(drops(f, 6, 100, S_IFREG));
+	g_assert_true(drops(f, 6, 101, S_IFREG));
 }
 
 static void test_own_writes_keep_them_unless_another_came_between(Fixture *f, gconstpointer data)
 {
-	pages_read(f->pages, 5, 100);
+	reads(f, 5, 100);
 	written(f, 5, 110, 100);
 	written(f, 5, 120, 110);
 	g_assert_false(drops(f, 5, 120, S_IFREG));
@@ -99,7 +123,7 @@ static void test_what_was_only_written_is_as_new_as_that(Fixture *f, gconstpoint
 
 static void test_directories_have_none(Fixture *f, gconstpointer data)
 {
-	pages_read(f->pages, 5, 100);
+	reads(f, 5, 100);
 	g_assert_false(drops(f, 5, 101, S_IFDIR));
 }
 
@@ -108,7 +132,8 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 #define ADD(name) g_test_add("/pages/" #name, Fixture, NULL, set_up, test_ ## name, tear_down)
 	ADD(pages_go_when_the_file_has_changed_and_once);
-	ADD(pages_of_unknown_age_go);
+	ADD(the_oldest_page_counts);
+	ADD(a_new_size_is_left_to_the_kernel);
 	ADD(own_writes_keep_them_unless_another_came_between);
 	ADD(what_was_only_written_is_as_new_as_that);
 	ADD(directories_have_none);
