@@ -19,6 +19,9 @@ typedef struct PageDrop {
 	bool again;
 } PageDrop;
 
+/* Not at once: the recall comes before its change, so pages read right after it
+ * would still be old; and a call that has just asked for attributes would not get
+ * to know a new size (pages.h). */
 static void coroutine_fn drop_once(PageDrop *d)
 {
 	Mount *m = d->m;
