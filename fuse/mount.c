@@ -282,10 +282,11 @@ static void count_request(Mount *m, uint32_t opcode)
 }
 
 /* Between looking a name up and opening what it found, a thread asks for these
- * at most. */
+ * at most; a RELEASE of what it closed before may come late. */
 static bool may_be_opening(uint32_t opcode)
 {
-	return opcode == FUSE_GETATTR || opcode == FUSE_STATX || opcode == FUSE_GETXATTR || opcode == FUSE_OPEN;
+	return opcode == FUSE_GETATTR || opcode == FUSE_STATX || opcode == FUSE_GETXATTR || opcode == FUSE_OPEN ||
+	       opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR;
 }
 
 static void on_request(void *arg, Request *req)

@@ -78,6 +78,13 @@ bool open_table_close(OpenTable *t, uint64_t ino)
 	return orphan;
 }
 
+bool open_table_is_last(const OpenTable *t, uint64_t ino)
+{
+	const Open *open = g_hash_table_lookup(t->open, &ino);
+
+	return open && open->orphan && open->opens == 1;
+}
+
 bool open_table_query(OpenTable *t, uint64_t ino)
 {
 	Open *open = g_hash_table_lookup(t->open, &ino);

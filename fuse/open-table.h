@@ -21,6 +21,8 @@ void open_table_free(OpenTable *t);
 int open_table_open(OpenTable *t, uint64_t ino);
 /* One open less. True when it was the last of an orphan: tell the home. */
 bool open_table_close(OpenTable *t, uint64_t ino);
+/* Would one open less be the last of an orphan? */
+bool open_table_is_last(const OpenTable *t, uint64_t ino);
 /* The home asks, the last name is gone. True when it is open here. */
 bool open_table_query(OpenTable *t, uint64_t ino);
 /* The home could not take the last name away after all. */

@@ -11,15 +11,20 @@
 #include "fuse/internal.h"
 
 #define CREATE_TRIES 8
+#define CREATE_PAUSE_NS INT64_C(500000)
 #define HOLD_STEP_NS INT64_C(100000000)
 
 void ops_fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi)
 {
+	bool good = m->held && held_pages_good(m->held, ino);
+
 	fi->fh = ++m->next_fh;
 	/* Otherwise the kernel drops the file's pages now: what other mounts wrote
 	 * is then seen at the latest by who opens after they closed, mapped
 	 * pages included, whose use asks for no attributes. */
-	fi->keep_cache = m->opts.alone || held_pages_good(m->held, ino);
+	fi->keep_cache = m->opts.alone || good;
+	if (m->pages)
+		pages_open(m->pages, ino, good ? held_attr(m->held, ino) : NULL);
 	/* Through its pages the kernel cuts a write in two where it starts within a
 	 * page, and another mount's could get between the halves. Who also reads
 	 * may want to map the file, which this would forbid. */
@@ -44,8 +49,36 @@ static void coroutine_fn tell_orphan_closed(void *arg)
 			(guint64)o->ino, g_strerror(-r));
 }
 
+typedef struct Hold {
+	Mount *m;
+	uint64_t ino;
+} Hold;
+
+static void coroutine_fn let_go(void *arg)
+{
+	g_autofree Hold *h = arg;
+
+	/* In steps: the mount's end waits for us. */
+	for (int64_t left = PIN_NS; left > 0 && !h->m->stopping; left -= HOLD_STEP_NS)
+		reactor_co_sleep(h->m->reactor, HOLD_STEP_NS);
+	ops_close(h->m, h->ino);
+}
+
+/* Where someone may be about to open it, it counts as open until that is over. */
+static void hold_pinned(Mount *m, uint64_t ino)
+{
+	if (m->stopping || !pins_has(m->pins, ino, reactor_now_ns(m->reactor)) ||
+	    open_table_open(m->opens, ino) < 0)
+		return;
+	Hold *h = g_new(Hold, 1);
+	*h = (Hold) { m, ino };
+	mount_spawn(m, let_go, h);
+}
+
 void ops_close(Mount *m, uint64_t ino)
 {
+	if (open_table_is_last(m->opens, ino))
+		hold_pinned(m, ino);
 	if (!open_table_close(m->opens, ino))
 		return;
 	layouts_drop(m->layouts, ino);
@@ -123,8 +156,10 @@ static int coroutine_fn co_create_file(fuse_req_t req, fuse_ino_t parent, const 
 	uint32_t create_flags = flags & O_EXCL ? WIRE_CREATE_EXCL : 0;
 	int r = -ESTALE;
 
-	/* -ESTALE: it is gone again. */
+	/* -ESTALE: it is gone again, or still on its way out (co_lookup()). */
 	for (int tries = 0; r == -ESTALE && tries < CREATE_TRIES; tries++) {
+		if (tries)
+			reactor_co_sleep(mount_of(req)->reactor, CREATE_PAUSE_NS << tries);
 		r = ops_co_create(req, parent, name, S_IFREG | (mode & 07777), 0, create_flags, NULL, ret_rep);
 		if (r < 0)
 			break;
@@ -147,9 +182,9 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_reply(req, r);
 		return;
 	}
+	ops_note_attr(m, &rep.attr);
 	ops_fill_open(m, rep.attr.ino, fi);
 	ops_fill_entry(m, &rep.attr, &entry);
-	ops_note_attr(m, &rep.attr);
 	if (fuse_reply_create(req, &entry, fi) < 0)
 		ops_close(m, rep.attr.ino);
 }
@@ -214,37 +249,11 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 
 /* ---- what homes ask ---- */
 
-typedef struct Hold {
-	Mount *m;
-	uint64_t ino;
-} Hold;
-
-static void coroutine_fn let_go(void *arg)
-{
-	g_autofree Hold *h = arg;
-
-	/* In steps: the mount's end waits for us. */
-	for (int64_t left = PIN_NS; left > 0 && !h->m->stopping; left -= HOLD_STEP_NS)
-		reactor_co_sleep(h->m->reactor, HOLD_STEP_NS);
-	ops_close(h->m, h->ino);
-}
-
-/* Someone may be about to open it: counts as open until that is over. */
-static void hold_pinned(Mount *m, uint64_t ino)
-{
-	if (open_table_open(m->opens, ino) < 0)
-		return;
-	Hold *h = g_new(Hold, 1);
-	*h = (Hold) { m, ino };
-	mount_spawn(m, let_go, h);
-}
-
 static int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
 {
 	Mount *m = ctx;
 	const WireForgetReq *req = r->req;
 	WireOpenRep *rep = r->rep;
-	int64_t now = reactor_now_ns(m->reactor);
 
 	if (!ino_valid(req->ino) || req->undo > 1)
 		return -EINVAL;
@@ -252,7 +261,7 @@ static int coroutine_fn serve_forget_query(void *ctx, RpcReq *r)
 		open_table_undo(m->opens, req->ino);
 		return 0;
 	}
-	if (!open_table_is_open(m->opens, req->ino) && pins_has(m->pins, req->ino, now))
+	if (!open_table_is_open(m->opens, req->ino))
 		hold_pinned(m, req->ino);
 	rep->open = open_table_query(m->opens, req->ino);
 	if (!rep->open)

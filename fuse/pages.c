@@ -53,6 +53,14 @@ static Page *place(Pages *p, uint64_t ino)
 	return &p->pages[(ino * UINT64_C(0x9e3779b97f4a7c15)) >> 48];
 }
 
+void pages_open(Pages *p, uint64_t ino, const WireAttr *attr)
+{
+	Page *page = place(p, ino);
+
+	if (page->ino != ino)
+		*page = (Page) { .ino = ino, .mtime_ns = attr ? attr->mtime_ns : 0, .size = attr ? attr->size : UINT64_MAX };
+}
+
 void pages_read(Pages *p, uint64_t ino, const WireAttr *attr)
 {
 	Page *page = place(p, ino);
@@ -71,7 +79,7 @@ void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns)
 	if (page->ino != attr->ino)
 		*page = (Page) { .ino = attr->ino, .mtime_ns = attr->mtime_ns, .size = UINT64_MAX };
 	else if (page->mtime_ns == prev_mtime_ns)
-		page->mtime_ns = attr->mtime_ns;
+		*page = (Page) { .ino = attr->ino, .mtime_ns = attr->mtime_ns, .size = attr->size };
 }
 
 /* On a thread of the kernel, since it waits for locks of pages. Who holds one

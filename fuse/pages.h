@@ -26,6 +26,10 @@ typedef struct Pages Pages;
 /* fd: of the kernel's channel. */
 Pages *pages_new(Uring *uring, int fd);
 void pages_free(Pages *p);
+/* It opens the file. attr: what it was shown, where that is still so; NULL: it
+ * was not, or will ask for attributes before it uses a page. Which it was shown
+ * must be known before somebody else's change is. */
+void pages_open(Pages *p, uint64_t ino, const WireAttr *attr);
 /* The kernel gets bytes that are at least as new as attr, which it was shown; NULL:
  * not known. */
 void pages_read(Pages *p, uint64_t ino, const WireAttr *attr);

@@ -10,7 +10,7 @@ from harness.posix import pread_direct
 from harness.procs import cpu_seconds, run, status_kib
 
 MIB = 1 << 20
-BACKGROUND = {"ping", "peer_info", "statfs"}
+BACKGROUND = {"ping", "peer_info", "statfs", "txn_sync"}
 
 
 def rises(peer, action):

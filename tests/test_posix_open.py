@@ -41,7 +41,6 @@ for _ in range(150):
 """
 
 
-@several
 def test_racing_opens_with_o_creat_never_fail_while_the_name_comes_and_goes(tree, actor):
     together(crowd_of(actor, tree, 4, "f"), OPEN_AND_REMOVE)
 
@@ -53,7 +52,6 @@ def test_racing_opens_with_o_creat_all_get_one_file(tree, actor):
     assert {len(path.read_bytes()) for i in range(80) for path in (tree.turn("d", str(i)),)} == {4}
 
 
-@several
 def test_racing_opens_of_threads_never_fail(tree):
     problems = []
 
@@ -72,7 +70,6 @@ def test_racing_opens_of_threads_never_fail(tree):
     assert problems == []
 
 
-@several
 def test_a_racing_open_with_o_trunc_leaves_no_old_bytes(tree, actor):
     crowd = crowd_of(actor, tree, 3, "f")
     together(crowd, """

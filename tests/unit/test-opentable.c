@@ -32,7 +32,9 @@ static void test_orphan_is_told_once_at_last_close(void)
 	g_assert_false(open_table_close(t, 5));
 	/* Who has it open may open it again: /proc/self/fd. */
 	g_assert_cmpint(open_table_open(t, 5), ==, 0);
+	g_assert_false(open_table_is_last(t, 5));
 	g_assert_false(open_table_close(t, 5));
+	g_assert_true(open_table_is_last(t, 5));
 	g_assert_true(open_table_close(t, 5));
 	g_assert_cmpint(open_table_open(t, 5), ==, -ESTALE);
 	open_table_free(t);

@@ -71,7 +71,7 @@ static void reads(Fixture *f, uint64_t ino, int64_t mtime_ns)
 
 static void written(Fixture *f, uint64_t ino, int64_t mtime_ns, int64_t before_ns)
 {
-	WireAttr attr = { .ino = ino, .mtime_ns = mtime_ns };
+	WireAttr attr = { .ino = ino, .mtime_ns = mtime_ns, .size = 1000 };
 
 	pages_written(f->pages, &attr, before_ns);
 }
@@ -101,6 +101,19 @@ static void test_a_new_size_is_left_to_the_kernel(Fixture *f, gconstpointer data
 	g_assert_true(drops_of(f, 5, 102, S_IFREG, 2000));
 	pages_read(f->pages, 6, NULL); /* not even known */
 	g_assert_false(drops(f, 6, 100, S_IFREG));
+	g_assert_true(drops(f, 6, 101, S_IFREG));
+}
+
+static void test_the_first_pages_of_an_open_file_go_too(Fixture *f, gconstpointer data)
+{
+	WireAttr attr = { .ino = 5, .mtime_ns = 100, .size = 1000 };
+
+	pages_open(f->pages, 5, &attr);
+	pages_read(f->pages, 5, NULL); /* called back since it was shown */
+	g_assert_true(drops(f, 5, 101, S_IFREG));
+	pages_open(f->pages, 6, NULL);
+	g_assert_false(drops(f, 6, 100, S_IFREG)); /* asked for before the first read */
+	pages_read(f->pages, 6, NULL);
 	g_assert_true(drops(f, 6, 101, S_IFREG));
 }
 
@@ -134,6 +147,7 @@ int main(int argc, char **argv)
 	ADD(pages_go_when_the_file_has_changed_and_once);
 	ADD(the_oldest_page_counts);
 	ADD(a_new_size_is_left_to_the_kernel);
+	ADD(the_first_pages_of_an_open_file_go_too);
 	ADD(own_writes_keep_them_unless_another_came_between);
 	ADD(what_was_only_written_is_as_new_as_that);
 	ADD(directories_have_none);
