@@ -243,6 +243,16 @@ ssize_t coroutine_fn data_co_read(Mount *m, uint64_t ino, void *buf, size_t len,
 
 /* ---- writing ---- */
 
+typedef struct Write {
+	Mount *m;
+	uint64_t ino, off;
+	const void *buf;
+	size_t len;
+	uint32_t flags;   /* WIRE_WRITE_* */
+	uint32_t pages;   /* of pages_writing() before the first byte went */
+	WireAttr *attr;   /* set when it is done */
+} Write;
+
 static void add_blocks(GArray *blocks, const PieceIo *io)
 {
 	for (uint32_t i = 0; i < blocks->len; i++) {
@@ -256,29 +266,29 @@ static void add_blocks(GArray *blocks, const PieceIo *io)
 	g_array_append_val(blocks, b);
 }
 
-static int coroutine_fn commit(Mount *m, uint64_t ino, uint64_t end, uint32_t flags, const GArray *blocks, WireAttr *ret_attr)
+static int coroutine_fn commit(const Write *w, uint64_t end, const GArray *blocks)
 {
-	WireCommitReq req = { .ino = ino, .end = end, .flags = flags };
+	WireCommitReq req = { .ino = w->ino, .end = end, .flags = w->flags };
 	WireAttrRep rep;
 	RpcCall call = {
 		.req = &req, .req_len = sizeof(req),
 		.in = blocks->data, .in_len = blocks->len * sizeof(WireBlocks),
 	};
-	int r = mount_co_change_ino(m, WIRE_COMMIT, &call, &rep);
+	int r = mount_co_change_ino(w->m, WIRE_COMMIT, &call, w->pages, &rep);
 
 	if (r < 0)
 		return r;
-	*ret_attr = rep.attr;
+	*w->attr = rep.attr;
 	return 0;
 }
 
 /* All pieces have a target. What landed before the first error counts; where
  * that is nothing, the home still learns that bytes may have changed. */
-static ssize_t coroutine_fn write_pieces(Mount *m, uint64_t ino, const GArray *pieces, const void *buf, uint32_t flags, WireAttr *ret_attr)
+static ssize_t coroutine_fn write_pieces(const Write *w, const GArray *pieces)
 {
-	g_autofree PieceIo *ios = make_ios(m, ino, pieces, buf);
+	g_autofree PieceIo *ios = make_ios(w->m, w->ino, pieces, w->buf);
 	g_autoptr(GArray) blocks = g_array_new(false, true, sizeof(WireBlocks));
-	CoGroup group = { .sched = reactor_sched(m->reactor) };
+	CoGroup group = { .sched = reactor_sched(w->m->reactor) };
 	uint64_t done = 0;
 	int error = 0;
 
@@ -294,30 +304,30 @@ static ssize_t coroutine_fn write_pieces(Mount *m, uint64_t ino, const GArray *p
 	}
 	if (!done) {
 		if (blocks->len)
-			commit(m, ino, 0, flags, blocks, ret_attr);
+			commit(w, 0, blocks);
 		return error;
 	}
-	int r = commit(m, ino, ios[0].piece.off + done, flags, blocks, ret_attr);
+	int r = commit(w, ios[0].piece.off + done, blocks);
 	return r < 0 ? r : (ssize_t)done;
 }
 
 /* -EAGAIN: a truncation that had still to be finished took the bytes along. */
-static ssize_t coroutine_fn write_again(Mount *m, uint64_t ino, const GArray *pieces, const void *buf, uint32_t flags, WireAttr *ret_attr)
+static ssize_t coroutine_fn write_again(const Write *w, const GArray *pieces)
 {
 	ssize_t r = -EAGAIN;
 
 	for (int tries = 0; r == -EAGAIN && tries < WRITE_TRIES; tries++)
-		r = write_pieces(m, ino, pieces, buf, flags, ret_attr);
+		r = write_pieces(w, pieces);
 	return r == -EAGAIN ? -EIO : r;
 }
 
 /* Runs that a home told in order to have a range written; into ret_pieces. */
-static int take_runs(Mount *m, uint64_t ino, uint32_t chunk_shift, const WireRun *runs, uint32_t n, size_t out_len, uint64_t off, size_t len, GArray *ret_pieces)
+static int take_runs(const Write *w, uint32_t chunk_shift, const WireRun *runs, uint32_t n, size_t out_len, GArray *ret_pieces)
 {
 	if (n > out_len / sizeof(WireRun) ||
-	    layouts_add(m->layouts, ino, chunk_shift, runs, n) < 0)
+	    layouts_add(w->m->layouts, w->ino, chunk_shift, runs, n) < 0)
 		return -EIO;
-	return pieces_split(runs, n, chunk_shift, off, len, ret_pieces) ? 0 : -EIO;
+	return pieces_split(runs, n, chunk_shift, w->off, w->len, ret_pieces) ? 0 : -EIO;
 }
 
 /* Room for the runs of so many bytes, should each chunk have another target;
@@ -328,31 +338,32 @@ static size_t runs_room(size_t len)
 }
 
 /* With the data. 1: it is done; 0: the home told where to write. */
-static int coroutine_fn write_home(Mount *m, uint64_t ino, const void *buf, size_t len, uint64_t off, uint32_t flags, WireAttr *ret_attr, GArray *ret_pieces)
+static int coroutine_fn write_home(const Write *w, GArray *ret_pieces)
 {
-	WireWriteReq req = { .ino = ino, .off = off, .flags = flags, .writer = m->opts.store_peer };
+	Mount *m = w->m;
+	WireWriteReq req = { .ino = w->ino, .off = w->off, .flags = w->flags, .writer = m->opts.store_peer };
 	WireWriteRep rep;
-	g_autofree WireRun *runs = g_malloc(runs_room(len));
+	g_autofree WireRun *runs = g_malloc(runs_room(w->len));
 	RpcCall call = {
 		.req = &req, .req_len = sizeof(req), .rep = &rep,
-		.in = buf, .in_len = len, .out = runs, .out_cap = runs_room(len),
+		.in = w->buf, .in_len = w->len, .out = runs, .out_cap = runs_room(w->len),
 	};
 	HeldChange change;
-	int r = mount_co_change(m, ino, WIRE_WRITE, &call, &change);
+	int r = mount_co_change(m, w->ino, WIRE_WRITE, &call, &change);
 
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	mount_keep(m, &change, 0, rep.lease & WIRE_LEASE_INODE, &rep.attr);
-	*ret_attr = rep.attr;
+	*w->attr = rep.attr;
 	if (rep.kind == WIRE_KIND_DATA) {
 		if (m->pages)
-			pages_written(m->pages, &rep.attr, rep.prev_mtime_ns);
-		layouts_set_size(m->layouts, ino, rep.attr.size);
+			pages_written(m->pages, &rep.attr, rep.prev_mtime_ns, w->pages);
+		layouts_set_size(m->layouts, w->ino, rep.attr.size);
 		return 1;
 	}
 	if (rep.kind != WIRE_KIND_RUNS)
 		return -EIO;
-	return take_runs(m, ino, rep.attr.chunk_shift, runs, rep.runs, call.out_len, off, len, ret_pieces);
+	return take_runs(w, rep.attr.chunk_shift, runs, rep.runs, call.out_len, ret_pieces);
 }
 
 /* What a chunk is, is the home's to say: asked once a file. */
@@ -371,31 +382,35 @@ static int coroutine_fn co_chunk_shift(Mount *m, uint64_t ino)
 
 /* A large write to a remote home: the data need not travel there, only to be
  * told that it belongs elsewhere. */
-static int coroutine_fn allocate(Mount *m, uint64_t ino, uint64_t off, size_t len, GArray *ret_pieces)
+static int coroutine_fn allocate(const Write *w, GArray *ret_pieces)
 {
-	int shift = co_chunk_shift(m, ino);
+	int shift = co_chunk_shift(w->m, w->ino);
 
 	if (shift < 0)
 		return shift;
-	uint64_t first = off >> shift, last = (off + len - 1) >> shift;
+	uint64_t first = w->off >> shift, last = (w->off + w->len - 1) >> shift;
 	WireLayoutReq req = {
-		.ino = ino, .first = first, .count = last - first + 1,
-		.writer = m->opts.store_peer, .alloc = 1,
+		.ino = w->ino, .first = first, .count = last - first + 1,
+		.writer = w->m->opts.store_peer, .alloc = 1,
 	};
 	WireLayoutRep rep;
-	g_autofree WireRun *runs = g_malloc(runs_room(len));
+	g_autofree WireRun *runs = g_malloc(runs_room(w->len));
 	RpcCall call = {
 		.req = &req, .req_len = sizeof(req), .rep = &rep,
-		.out = runs, .out_cap = runs_room(len),
+		.out = runs, .out_cap = runs_room(w->len),
 	};
-	int r = mount_co_call_ino(m, ino, WIRE_LAYOUT, &call);
-	return r < 0 ? r : take_runs(m, ino, rep.chunk_shift, runs, rep.runs, call.out_len, off, len, ret_pieces);
+	int r = mount_co_call_ino(w->m, w->ino, WIRE_LAYOUT, &call);
+	return r < 0 ? r : take_runs(w, rep.chunk_shift, runs, rep.runs, call.out_len, ret_pieces);
 }
 
 ssize_t coroutine_fn data_co_write(Mount *m, uint64_t ino, const void *buf, size_t len, uint64_t off, uint32_t flags, WireAttr *ret_attr)
 {
 	g_autoptr(GArray) pieces = g_array_new(false, false, sizeof(Piece));
 	bool local = map_home(m->map, ino) == m->self;
+	Write w = {
+		.m = m, .ino = ino, .off = off, .buf = buf, .len = len, .flags = flags,
+		.pages = pages_writing(m->pages, ino), .attr = ret_attr,
+	};
 	int r = 0;
 
 	if (!len)
@@ -404,11 +419,11 @@ ssize_t coroutine_fn data_co_write(Mount *m, uint64_t ino, const void *buf, size
 		return -EFBIG;
 	if (local || !layouts_split(m->layouts, ino, off, len, pieces)) {
 		if (local || len <= WRITE_THROUGH_HOME)
-			r = write_home(m, ino, buf, len, off, flags, ret_attr, pieces);
+			r = write_home(&w, pieces);
 		else
-			r = allocate(m, ino, off, len, pieces);
+			r = allocate(&w, pieces);
 	}
 	if (r == 1)
 		return (ssize_t)len;
-	return r < 0 ? r : write_again(m, ino, pieces, buf, flags, ret_attr);
+	return r < 0 ? r : write_again(&w, pieces);
 }

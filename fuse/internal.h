@@ -91,8 +91,9 @@ int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call)
 int coroutine_fn mount_co_change(Mount *m, uint64_t ino, WireOp op, RpcCall *call, HeldChange *ret_change);
 void mount_keep(Mount *m, const HeldChange *c, uint32_t which, bool granted, const WireAttr *attr);
 /* ... and for one of the inode that the request begins with, answered with its
- * attributes. Errors as of mount_co_call_ino(). */
-int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, WireAttrRep *rep);
+ * attributes. pages: of pages_writing() before it began. Errors as of
+ * mount_co_call_ino(). */
+int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, uint32_t pages, WireAttrRep *rep);
 /* The same, for requests about the inode itself: that there is no such inode
  * is -ESTALE, upon which the kernel looks the name up again. */
 int coroutine_fn mount_co_call_ino(Mount *m, uint64_t ino, WireOp op, RpcCall *call);

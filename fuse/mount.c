@@ -80,7 +80,7 @@ int coroutine_fn mount_co_call(Mount *m, uint64_t ino, WireOp op, RpcCall *call)
 	return mount_co_change(m, ino, op, call, &change);
 }
 
-int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, WireAttrRep *rep)
+int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, uint32_t pages, WireAttrRep *rep)
 {
 	HeldChange change;
 	uint64_t ino;
@@ -92,7 +92,7 @@ int coroutine_fn mount_co_change_ino(Mount *m, WireOp op, RpcCall *call, WireAtt
 		return r == -ENOENT ? -ESTALE : r;
 	mount_keep(m, &change, 0, rep->lease & WIRE_LEASE_INODE, &rep->attr);
 	if (m->pages)
-		pages_written(m->pages, &rep->attr, rep->prev_mtime_ns);
+		pages_written(m->pages, &rep->attr, rep->prev_mtime_ns, pages);
 	layouts_set_size(m->layouts, ino, rep->attr.size);
 	return r;
 }

@@ -15,6 +15,7 @@ typedef struct Page {
 	uint64_t ino; /* 0: none */
 	int64_t mtime_ns;
 	uint64_t size;
+	uint32_t reads;
 } Page;
 
 /* Pages that are being dropped; on the stack of who does it. */
@@ -66,20 +67,32 @@ void pages_read(Pages *p, uint64_t ino, const WireAttr *attr)
 	Page *page = place(p, ino);
 	int64_t mtime_ns = attr ? attr->mtime_ns : 0;
 
+	page->reads++;
 	if (page->ino != ino)
-		*page = (Page) { .ino = ino, .mtime_ns = mtime_ns, .size = attr ? attr->size : UINT64_MAX };
+		*page = (Page) { .ino = ino, .mtime_ns = mtime_ns, .size = attr ? attr->size : UINT64_MAX, .reads = page->reads };
 	else
 		page->mtime_ns = MIN(page->mtime_ns, mtime_ns);
 }
 
-void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns)
+uint32_t pages_writing(Pages *p, uint64_t ino)
+{
+	return p ? place(p, ino)->reads : 0;
+}
+
+void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns, uint32_t writing)
 {
 	Page *page = place(p, attr->ino);
+	bool read_between = page->reads != writing;
 
-	if (page->ino != attr->ino)
-		*page = (Page) { .ino = attr->ino, .mtime_ns = attr->mtime_ns, .size = UINT64_MAX };
-	else if (page->mtime_ns == prev_mtime_ns)
-		*page = (Page) { .ino = attr->ino, .mtime_ns = attr->mtime_ns, .size = attr->size };
+	if (page->ino != attr->ino) {
+		*page = (Page) {
+			.ino = attr->ino, .mtime_ns = read_between ? 0 : attr->mtime_ns,
+			.size = UINT64_MAX, .reads = page->reads,
+		};
+	} else if (page->mtime_ns == prev_mtime_ns) {
+		page->size = attr->size;
+		page->mtime_ns = read_between ? prev_mtime_ns : attr->mtime_ns;
+	}
 }
 
 /* On a thread of the kernel, since it waits for locks of pages. Who holds one

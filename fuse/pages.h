@@ -33,8 +33,12 @@ void pages_open(Pages *p, uint64_t ino, const WireAttr *attr);
 /* The kernel gets bytes that are at least as new as attr, which it was shown; NULL:
  * not known. */
 void pages_read(Pages *p, uint64_t ino, const WireAttr *attr);
-/* It has written bytes through; before that mtime was prev_mtime_ns. */
-void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns);
+/* It is about to write bytes through, and has written them: before that mtime
+ * was prev_mtime_ns. What it read meanwhile may still be what was there before,
+ * and need not be in the pages that it wrote from: those may have been dropped.
+ * pages_writing(): p may be NULL. */
+uint32_t pages_writing(Pages *p, uint64_t ino);
+void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns, uint32_t writing);
 /* The kernel drops all it has of a file. Yields as pages_co_show(). */
 void coroutine_fn pages_co_drop(Pages *p, uint64_t ino);
 /* Attributes are about to be sent. Yields while older pages are dropped, which

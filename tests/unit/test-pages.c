@@ -73,7 +73,7 @@ static void written(Fixture *f, uint64_t ino, int64_t mtime_ns, int64_t before_n
 {
 	WireAttr attr = { .ino = ino, .mtime_ns = mtime_ns, .size = 1000 };
 
-	pages_written(f->pages, &attr, before_ns);
+	pages_written(f->pages, &attr, before_ns, pages_writing(f->pages, ino));
 }
 
 static void test_pages_go_when_the_file_has_changed_and_once(Fixture *f, gconstpointer data)
@@ -127,6 +127,18 @@ static void test_own_writes_keep_them_unless_another_came_between(Fixture *f, gc
 	g_assert_true(drops(f, 5, 140, S_IFREG));
 }
 
+static void test_what_is_read_during_a_write_is_older(Fixture *f, gconstpointer data)
+{
+	WireAttr attr = { .ino = 5, .mtime_ns = 110, .size = 1000 };
+	uint32_t writing;
+
+	reads(f, 5, 100);
+	writing = pages_writing(f->pages, 5);
+	reads(f, 5, 100);
+	pages_written(f->pages, &attr, 100, writing);
+	g_assert_true(drops(f, 5, 110, S_IFREG));
+}
+
 static void test_what_was_only_written_is_as_new_as_that(Fixture *f, gconstpointer data)
 {
 	written(f, 5, 110, 100);
@@ -149,6 +161,7 @@ int main(int argc, char **argv)
 	ADD(a_new_size_is_left_to_the_kernel);
 	ADD(the_first_pages_of_an_open_file_go_too);
 	ADD(own_writes_keep_them_unless_another_came_between);
+	ADD(what_is_read_during_a_write_is_older);
 	ADD(what_was_only_written_is_as_new_as_that);
 	ADD(directories_have_none);
 	return g_test_run();
