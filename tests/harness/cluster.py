@@ -1,11 +1,12 @@
 """Clusters of real peers in directories of their own.
 
 A Peer is one `benchfs mount` or `benchfs serve` in the foreground, so that its
-exit status and all it says are ours. It is ready when its mount answers: the
-kernel tells of the new mount through /proc/self/mountinfo, and a statfs waits
-until the peer serves it. Stopping is part of the test: a peer that does not
-unmount, does not end, ends with anything but 0, or leaves a sanitizer's report
-is a problem, and problems fail the test that the cluster belongs to."""
+exit status and all it says are ours. It is ready when its mount answers and it
+says so: the kernel tells of the new mount through /proc/self/mountinfo, and a
+statfs waits until the peer serves it. Stopping is part of the test: a peer that
+does not unmount, does not end, ends with anything but 0, or leaves a
+sanitizer's report is a problem, and problems fail the test that the cluster
+belongs to."""
 import itertools
 import os
 import select
@@ -18,7 +19,7 @@ from pathlib import Path
 from harness.env import BENCHFS, ROOT, SOURCE, patience
 from harness.netns import Network
 from harness.ports import ports
-from harness.procs import run, wait_exit
+from harness.procs import eventually, run, wait_exit
 
 LOG_TAIL = 6000
 live_peers = set()  # what the watchdog may kill
@@ -82,6 +83,7 @@ class Peer:
     def start(self):
         assert self.proc is None, "started twice"
         with open(self.log, "ab") as log:
+            self.readies = self._readies()
             # The peer dies with us, however we die.
             self.proc = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *self.command()], stdin=subprocess.DEVNULL,
                                          stdout=log, stderr=log, env=self.environ(), cwd="/")
@@ -102,7 +104,13 @@ class Peer:
             return self
         self._wait_mounted(patience(timeout))
         os.statvfs(self.mount)
+        # Until it says so it looks at its own mount, which then can't be unmounted.
+        if not eventually(lambda: self._readies() > self.readies or not self.running(), timeout, every=0.01):
+            raise AssertionError(f"{self} did not get ready\n{self.tail()}")
         return self
+
+    def _readies(self):
+        return self.log.read_bytes().count(b" is ready: ")
 
     def _wait_mounted(self, timeout):
         end = time.monotonic() + timeout
