@@ -22,7 +22,7 @@
 #error "the wire structs are used as they are: little-endian hosts only"
 #endif
 
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_REQ_MAX 1024u
 #define WIRE_BULK_MAX (16u << 20)
 #define WIRE_NAME_MAX 255u
@@ -81,11 +81,28 @@ typedef struct WireBlocks {
 } WireBlocks;
 
 typedef struct WireNone { uint64_t zero; } WireNone;
+
+/* What a mount holds back of a file under an exclusive lease: all that its
+ * COMMITs since would have said. server/exclusive.h, common/heldback.h. */
+typedef struct WireHeldBack {
+	uint64_t ino;     /* 0: nothing */
+	uint64_t end;     /* size is at least that */
+	int64_t base_ns;  /* mtime when the lease was granted: what else has moved it came later */
+	int64_t mtime_ns, ctime_ns;
+	uint64_t blocks;  /* of the target's object, 512-byte units */
+	uint16_t target;
+	uint16_t pad[3];
+} WireHeldBack;
+static_assert(sizeof(WireHeldBack) == 56, "packed by hand");
+/* HELD_BACK, home to mount: the exclusive lease of an inode is over; what was
+ * held back? SETTLE, mount to home: this was, and it is over. */
+
 /* Leases: a mount that asks for one (`lease` of a request 1) may keep what the
  * reply says of an inode until the home recalls it, when the reply grants it
  * (WIRE_LEASE_*). See server/leases.h, fuse/leases.h. */
 enum { WIRE_LEASE_INODE = 1 << 0, /* attributes, data, names in it where it is a directory */
-       WIRE_LEASE_DIR = 1 << 1 }; /* LOOKUP: the same of the directory asked */
+       WIRE_LEASE_DIR = 1 << 1,   /* LOOKUP: the same of the directory asked */
+       WIRE_LEASE_EXCLUSIVE = 1 << 2 };/* COMMIT: the caller may hold back the next ones */
 
 typedef struct WireInoReq {
 	uint64_t ino;
@@ -297,8 +314,10 @@ typedef struct WireWriteRep {
  * gone: write it again. */
 typedef struct WireCommitReq {
 	uint64_t ino, end;
-	uint32_t flags, pad; /* WIRE_WRITE_* */
+	uint32_t flags, pad; /* WIRE_WRITE_*, WIRE_COMMIT_EXCLUSIVE */
+	WireHeldBack held;   /* until now; in the same step */
 } WireCommitReq;
+enum { WIRE_COMMIT_EXCLUSIVE = 1 << 1 }; /* an exclusive lease is welcome */
 
 typedef struct WireFallocateReq {
 	uint64_t ino, off, len;
@@ -404,6 +423,7 @@ typedef struct WireFsckPlace {
 	OP(LAYOUT, layout, WireLayoutReq, WireLayoutRep, WIRE_IDEMPOTENT | WIRE_CHANGES) \
 	OP(READ, read, WireReadReq, WireReadRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(WRITE, write, WireWriteReq, WireWriteRep, WIRE_WAITS | WIRE_CHANGES) \
+	OP(SETTLE, settle, WireHeldBack, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(COMMIT, commit, WireCommitReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(FALLOCATE, fallocate, WireFallocateReq, WireAttrRep, WIRE_WAITS | WIRE_CHANGES) \
 	OP(SEEK, seek, WireSeekReq, WireSeekRep, WIRE_IDEMPOTENT | WIRE_WAITS) \
@@ -427,7 +447,8 @@ typedef struct WireFsckPlace {
 	OP(ORPHAN_CLOSED, orphan_closed, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(FSCK, fsck, WireFsckPlace, WireFsckPlace, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(FORGET_QUERY, forget_query, WireForgetReq, WireOpenRep, WIRE_IDEMPOTENT | WIRE_TO_MOUNT) \
-	OP(RECALL, recall, WireRecallReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS | WIRE_TO_MOUNT)
+	OP(RECALL, recall, WireRecallReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS | WIRE_TO_MOUNT) \
+	OP(HELD_BACK, held_back, WireInoReq, WireHeldBack, WIRE_IDEMPOTENT | WIRE_WAITS | WIRE_TO_MOUNT)
 
 typedef enum WireOp {
 #define OP(name, text, req, rep, flags) WIRE_##name,

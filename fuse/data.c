@@ -15,11 +15,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fuse/exclusive.h"
+
 /* Up to here a write of which nothing is known goes to its home with its data,
  * hoping that it is wanted there. */
 #define WRITE_THROUGH_HOME (64u << 10)
 #define RUNS_ROOM 4096u
 #define WRITE_TRIES 4
+#define READ_TRIES 4
 
 /* ---- pieces, in parallel ---- */
 
@@ -144,6 +147,7 @@ static bool is_kept(Mount *m, uint64_t ino, WireAttr *attr)
 	return true;
 }
 
+/* -EAGAIN: the lease, or the layout, went meanwhile, or we wrote. */
 static ssize_t coroutine_fn read_kept(Mount *m, const WireAttr *before, const GArray *pieces, void *buf, size_t len, uint64_t off)
 {
 	WireAttr attr = *before;
@@ -176,6 +180,19 @@ static ssize_t coroutine_fn read_known(Mount *m, uint64_t ino, const GArray *pie
 		r = read_pieces(m, ino, rest, (char *)buf + good);
 	}
 	return r < 0 ? r : (ssize_t)n;
+}
+
+static ssize_t coroutine_fn read_pieces_of(Mount *m, uint64_t ino, const GArray *pieces, void *buf, size_t len, uint64_t off)
+{
+	ssize_t r = -EAGAIN;
+
+	for (int tries = 0; r == -EAGAIN && tries < READ_TRIES; tries++) {
+		WireAttr attr = { 0 };
+
+		r = is_kept(m, ino, &attr) ? read_kept(m, &attr, pieces, buf, len, off) :
+					     read_known(m, ino, pieces, buf, len, off);
+	}
+	return r;
 }
 
 /* The home has told runs instead of data, into the buffer that is for the data. */
@@ -230,10 +247,7 @@ ssize_t coroutine_fn data_co_read(Mount *m, uint64_t ino, void *buf, size_t len,
 	if (map_home(m->map, ino) != m->self) {
 		g_autoptr(GArray) pieces = g_array_new(false, false, sizeof(Piece));
 		if (layouts_split(m->layouts, ino, off, len, pieces)) {
-			WireAttr attr = { 0 };
-			ssize_t r = is_kept(m, ino, &attr) ? read_kept(m, &attr, pieces, buf, len, off) :
-							     read_known(m, ino, pieces, buf, len, off);
-			/* The lease or the layout went meanwhile. */
+			ssize_t r = read_pieces_of(m, ino, pieces, buf, len, off);
 			if (r != -EAGAIN)
 				return r;
 		}
@@ -270,12 +284,17 @@ static int coroutine_fn commit(const Write *w, uint64_t end, const GArray *block
 {
 	WireCommitReq req = { .ino = w->ino, .end = end, .flags = w->flags };
 	WireAttrRep rep;
+
+	if (!w->flags && exclusive_hold_back(w->m, w->ino, end, blocks, w->pages, w->attr))
+		return 0;
+	exclusive_ask(w->m, &req, blocks);
 	RpcCall call = {
 		.req = &req, .req_len = sizeof(req),
 		.in = blocks->data, .in_len = blocks->len * sizeof(WireBlocks),
 	};
 	int r = mount_co_change_ino(w->m, WIRE_COMMIT, &call, w->pages, &rep);
 
+	exclusive_told(w->m, &req, blocks, r < 0 ? NULL : &rep);
 	if (r < 0)
 		return r;
 	*w->attr = rep.attr;

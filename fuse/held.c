@@ -7,7 +7,8 @@
 typedef struct HeldInode {
 	uint64_t ino, term;
 	uint16_t home;
-	bool has_attr, told, shown;
+	bool has_attr, told, shown, is_exclusive;
+	HeldExclusive exclusive;
 	uint64_t names_told; /* == Held.names_epoch: the kernel may have some */
 	int64_t shown_mtime_ns;
 	WireAttr attr;
@@ -198,6 +199,7 @@ bool held_grant(Held *h, const HeldAsk *ask, const WireAttr *attr)
 		return false;
 	i->attr = *attr;
 	i->has_attr = true;
+	i->is_exclusive = false;
 	return true;
 }
 
@@ -224,6 +226,40 @@ void held_set_atime(Held *h, const WireAttr *attr)
 
 	if (i && i->has_attr && i->attr.ctime_ns == attr->ctime_ns)
 		i->attr.atime_ns = attr->atime_ns;
+}
+
+void held_grant_exclusive(Held *h, const WireAttr *attr, const WireBlocks *blocks)
+{
+	HeldInode *i = find(h, attr->ino);
+
+	if (!i || !i->has_attr || i->attr.mtime_ns != attr->mtime_ns || i->attr.ctime_ns != attr->ctime_ns)
+		return;
+	i->is_exclusive = true;
+	i->exclusive = (HeldExclusive) { .base_ns = attr->mtime_ns, .blocks = *blocks };
+}
+
+HeldExclusive *held_exclusive(Held *h, uint64_t ino)
+{
+	HeldInode *i = find(h, ino);
+
+	return i && i->is_exclusive ? &i->exclusive : NULL;
+}
+
+/* Whatever was asked before brings what the home had then. */
+void held_set_written(Held *h, const WireAttr *attr)
+{
+	HeldInode *i = g_hash_table_lookup(h->inodes, &attr->ino);
+
+	i->attr = *attr;
+	h->last_event[bucket(attr->ino)] = ++h->events;
+}
+
+void held_end_exclusive(Held *h, uint64_t ino)
+{
+	HeldInode *i = g_hash_table_lookup(h->inodes, &ino);
+
+	if (i)
+		i->is_exclusive = false;
 }
 
 int64_t held_until_ns(Held *h, uint64_t ino)

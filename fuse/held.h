@@ -55,6 +55,20 @@ const WireAttr *held_attr(Held *h, uint64_t ino);
 /* A read of ours has moved its atime, which recalls nothing. attr: what the home
  * has now; ignored where that is not otherwise what is kept. */
 void held_set_atime(Held *h, const WireAttr *attr);
+/* An exclusive lease, granted with what was just kept: valid until the next call
+ * here or yield. */
+typedef struct HeldExclusive {
+	int64_t base_ns;   /* mtime with which it was granted */
+	WireBlocks blocks; /* of the only object that writes under it may go to */
+} HeldExclusive;
+/* Ignored where *attr, of the reply that granted it, is not what is kept. */
+void held_grant_exclusive(Held *h, const WireAttr *attr, const WireBlocks *blocks);
+/* NULL: none is held. */
+HeldExclusive *held_exclusive(Held *h, uint64_t ino);
+/* A write of ours under it made the file that. */
+void held_set_written(Held *h, const WireAttr *attr);
+/* It becomes a shared one. */
+void held_end_exclusive(Held *h, uint64_t ino);
 /* Until when the lease lasts without further word, CLOCK_MONOTONIC in ns;
  * 0: there is none. */
 int64_t held_until_ns(Held *h, uint64_t ino);

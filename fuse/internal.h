@@ -48,6 +48,7 @@ struct Mount {
 	OpenTable *opens;
 	Held *held;              /* NULL: alone, no leases are needed */
 	Pages *pages;            /* the same */
+	HeldBack *heldback;      /* the same, and without a store of our own */
 	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
 	Pins *pins;
 	LockOwners *lock_owners;

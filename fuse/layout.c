@@ -8,7 +8,7 @@
 
 typedef struct Layout {
 	uint64_t ino, size;
-	uint32_t chunk_shift;
+	uint32_t chunk_shift, commits;
 	GArray *runs; /* of WireRun, in order */
 	GList lru;    /* in Layouts.lru, the most recently used first */
 } Layout;
@@ -219,6 +219,13 @@ void layouts_set_size(Layouts *l, uint64_t ino, uint64_t size)
 
 	if (layout)
 		layout->size = size;
+}
+
+uint32_t layouts_count_commit(Layouts *l, uint64_t ino)
+{
+	Layout *layout = find(l, ino);
+
+	return layout ? ++layout->commits : 0;
 }
 
 uint32_t layouts_count_runs(const Layouts *l)

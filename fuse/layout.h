@@ -33,5 +33,7 @@ uint32_t layouts_chunk_shift(Layouts *l, uint64_t ino);
 uint64_t layouts_size(Layouts *l, uint64_t ino);
 /* Does nothing for an inode that has no runs here. */
 void layouts_set_size(Layouts *l, uint64_t ino, uint64_t size);
+/* One more COMMIT of an inode: how many there were; 0 where it has no runs here. */
+uint32_t layouts_count_commit(Layouts *l, uint64_t ino);
 void layouts_drop(Layouts *l, uint64_t ino);
 uint32_t layouts_count_runs(const Layouts *l);

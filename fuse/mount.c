@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fuse/internal.h"
+#include "fuse/exclusive.h"
 #include "fuse/recall.h"
 
 #define ALONE_TIMEOUT_S 86400.0
@@ -449,6 +449,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	m->statfs = g_new0(WireStatfsRep, map_peer_count(m->map));
 	if (!opts->alone)
 		recall_attach(m);
+	exclusive_attach_mount(m);
 	if (make_wishes(m, error))
 		m->kmount = kmount_new(opts->mountpoint, opts->fsname ? opts->fsname : "benchfs",
 				       opts->kernel_opts, &m->fd, error);
@@ -540,6 +541,7 @@ void mount_free(Mount *m)
 	if (m->kmount && !m->stopped)
 		kmount_unmount(m->kmount, false);
 	kmount_free(m->kmount);
+	exclusive_detach_mount(m);
 	recall_detach(m);
 	open_table_free(m->opens);
 	pins_free(m->pins);

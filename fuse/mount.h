@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/counters.h"
+#include "common/heldback.h"
 #include "common/rpc.h"
 
 typedef struct Mount Mount;
@@ -24,6 +25,7 @@ typedef struct MountOptions {
 	bool alone;               /* the only mount there can be: the kernel may cache */
 	MountChannel channel;
 	uint16_t store_peer;      /* my own store's peer id, or PEER_NONE */
+	HeldBack *heldback;       /* where writes can be held back; NULL: nowhere */
 	/* for tests of older kernels: features to do without, a comma list of the
 	 * names in init.c ("readdirplus,max_pages"), and the highest minor number
 	 * of the FUSE protocol (0: no limit) */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/data.h"
+#include "server/exclusive.h"
 #include "server/leases.h"
 
 /* ---- LAYOUT ---- */
@@ -47,7 +48,8 @@ int coroutine_fn data_layout(void *ctx, RpcReq *r)
 
 	if (q->count == 0 || q->alloc > 1 || !data_writer_valid(s, q->writer))
 		return -EINVAL;
-	int ret = data_co_get_file(s, q->ino, &inode);
+	/* New chunks change nothing of what a mount holds back. */
+	int ret = data_co_get_file(s, q->ino, q->alloc ? r : NULL, &inode);
 	if (ret < 0)
 		return ret;
 	ret = layout_file(s, inode, r);
@@ -125,7 +127,7 @@ int coroutine_fn data_read(void *ctx, RpcReq *r)
 
 	if (q->off > INT64_MAX || q->len > WIRE_BULK_MAX)
 		return -EINVAL;
-	int ret = data_co_get_file(s, q->ino, &inode);
+	int ret = data_co_get_file(s, q->ino, NULL, &inode);
 	if (ret < 0)
 		return ret;
 	ret = read_file(s, inode, r);
@@ -295,11 +297,16 @@ static int coroutine_fn commit_file(Server *s, Inode *inode, RpcReq *r)
 		return settled < 0 ? settled : -EAGAIN;
 	}
 	inode_data_copy(&d, &inode->d);
-	int ret = take_blocks(s, &d, r);
+	int ret = exclusive_merge(s, &d, r, &q->held);
+	if (ret >= 0)
+		ret = take_blocks(s, &d, r);
 	if (ret < 0)
 		return ret;
+	rep->prev_mtime_ns = d.attr.mtime_ns;
+	bool exclusive = q->flags & WIRE_COMMIT_EXCLUSIVE && exclusive_allowed(s, r, inode);
 	MetaBatch *b = meta_batch_new(s->meta);
 
+	exclusive_set(&d, exclusive ? r->peer : PEER_NONE);
 	note_write(s, b, &d, q->end, q->flags);
 	ret = data_co_commit(s, inode, b, &d);
 	rep->attr = inode->d.attr;
@@ -313,16 +320,17 @@ int coroutine_fn data_commit(void *ctx, RpcReq *r)
 	WireAttrRep *rep = r->rep;
 	Inode *inode;
 
-	if (q->flags & ~(uint32_t)WIRE_WRITE_KILL_SUIDGID)
+	if (q->flags & ~(uint32_t)(WIRE_WRITE_KILL_SUIDGID | WIRE_COMMIT_EXCLUSIVE))
 		return -EINVAL;
 	if (q->end > INT64_MAX)
 		return -EFBIG;
 	int ret = data_co_begin(s, q->ino, r, &inode);
 	if (ret < 0)
 		return ret;
-	rep->prev_mtime_ns = inode->d.attr.mtime_ns;
 	ret = commit_file(s, inode, r);
+	bool exclusive = exclusive_granted(inode, r);
+
 	if (data_end(s, inode, r))
-		rep->lease = WIRE_LEASE_INODE;
+		rep->lease = WIRE_LEASE_INODE | (exclusive ? WIRE_LEASE_EXCLUSIVE : 0);
 	return ret;
 }

@@ -243,7 +243,7 @@ int coroutine_fn data_seek(void *ctx, RpcReq *r)
 		return -EINVAL;
 	if (q->off > INT64_MAX)
 		return -ENXIO;
-	int ret = data_co_get_file(s, q->ino, &inode);
+	int ret = data_co_get_file(s, q->ino, NULL, &inode);
 	if (ret < 0)
 		return ret;
 	ret = seek_file(s, inode, q->off, q->whence, &rep->off);

@@ -26,26 +26,26 @@ void data_attach(Server *s)
 	rpc_serve(s->rpc, WIRE_FSYNC, data_fsync, s);
 }
 
-int coroutine_fn data_co_get_file(Server *s, uint64_t ino, Inode **ret_inode)
+int coroutine_fn data_co_get_file(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode)
 {
 	Inode *inode;
-	int r = inode_co_get(s, ino, &inode);
-	if (r < 0)
-		return r;
+	int res = inode_co_get_for(s, ino, r, &inode);
+	if (res < 0)
+		return res;
 	if (!S_ISREG(inode->d.attr.mode)) {
-		r = S_ISDIR(inode->d.attr.mode) ? -EISDIR : -EINVAL;
+		res = S_ISDIR(inode->d.attr.mode) ? -EISDIR : -EINVAL;
 		inode_unref(s, inode);
-		return r;
+		return res;
 	}
 	*ret_inode = inode;
 	return 0;
 }
 
-int coroutine_fn data_co_lock_file(Server *s, uint64_t ino, Inode **ret_inode)
+int coroutine_fn data_co_lock_file(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode)
 {
-	int r = data_co_get_file(s, ino, ret_inode);
-	if (r < 0)
-		return r;
+	int res = data_co_get_file(s, ino, r, ret_inode);
+	if (res < 0)
+		return res;
 	co_mutex_lock(&(*ret_inode)->lock);
 	if (!(*ret_inode)->gone)
 		return 0;
@@ -61,7 +61,8 @@ void data_unlock_file(Server *s, Inode *inode)
 
 int coroutine_fn data_co_begin(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode)
 {
-	int res = data_co_lock_file(s, ino, ret_inode);
+	/* A COMMIT says itself what its sender has held back. */
+	int res = data_co_lock_file(s, ino, r->op == WIRE_COMMIT ? r : NULL, ret_inode);
 
 	if (res >= 0)
 		leases_co_begin(s, ret_inode, 1, r);

@@ -8,10 +8,11 @@
 
 /* ---- data.c ---- */
 
-/* A reference to a regular file; -EISDIR, -EINVAL for others. */
-int coroutine_fn data_co_get_file(Server *s, uint64_t ino, Inode **ret_inode);
+/* A reference to a regular file; -EISDIR, -EINVAL for others. r: who asks, where
+ * it knows what it holds back of it, or NULL (inode_co_get_for()). */
+int coroutine_fn data_co_get_file(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode);
 /* ... locked, and not gone. */
-int coroutine_fn data_co_lock_file(Server *s, uint64_t ino, Inode **ret_inode);
+int coroutine_fn data_co_lock_file(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode);
 void data_unlock_file(Server *s, Inode *inode);
 /* The same two for a change that r asks for: nobody keeps anything of the file
  * in between (leases.h). True: r is granted a lease on what it is now. */

@@ -138,7 +138,8 @@ static int coroutine_fn find_inode(Server *s, Entry *e)
 		return r;
 	if (map_home(s->map, e->ino) != s->self)
 		return 0;
-	return inode_co_get(s, e->ino, &e->inode);
+	/* Names are changed also while what a mount holds back of it can't be had. */
+	return inode_co_get_as_is(s, e->ino, &e->inode);
 }
 
 static uint32_t collect(Entry *e, uint32_t n, Inode *also, Inode *ret[5])
@@ -266,6 +267,12 @@ int coroutine_fn entry_co_reply(Server *s, uint64_t ino, uint32_t mode, const Rp
 	int r = holds_co_wait_settled(s, (HoldKey) { .ino = ino });
 	if (r >= 0)
 		r = inode_co_get(s, ino, &inode);
+	/* Size and times can't be had: whoever wants them will ask, and be told
+	 * so, but the name can be removed. */
+	if (r == -EIO) {
+		r = inode_co_get_as_is(s, ino, &inode);
+		lease = NULL;
+	}
 	if (r < 0)
 		return r;
 	rep->attr = inode->d.attr;

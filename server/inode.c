@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "server/internal.h"
+#include "server/exclusive.h"
 #include "server/record.h"
 
 /* At about 300 bytes each. */
@@ -220,7 +220,7 @@ static int coroutine_fn inode_co_ref(Server *s, Inode *inode)
 	return inode->gone ? -ENOENT : 0;
 }
 
-int coroutine_fn inode_co_get(Server *s, uint64_t ino, Inode **ret_inode)
+int coroutine_fn inode_co_get_as_is(Server *s, uint64_t ino, Inode **ret_inode)
 {
 	if (!ino_valid(ino))
 		return -ENOENT;
@@ -235,6 +235,23 @@ int coroutine_fn inode_co_get(Server *s, uint64_t ino, Inode **ret_inode)
 	else
 		*ret_inode = inode;
 	return r;
+}
+
+int coroutine_fn inode_co_get_for(Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode)
+{
+	int res = inode_co_get_as_is(s, ino, ret_inode);
+
+	if (res < 0 || !((*ret_inode)->d.flags & INODE_EXCLUSIVE) || (r && exclusive_is_holder(*ret_inode, r->peer)))
+		return res;
+	res = exclusive_co_take_back(s, *ret_inode);
+	if (res < 0)
+		inode_unref(s, *ret_inode);
+	return res;
+}
+
+int coroutine_fn inode_co_get(Server *s, uint64_t ino, Inode **ret_inode)
+{
+	return inode_co_get_for(s, ino, NULL, ret_inode);
 }
 
 static void forget(InodeCache *c, Inode *inode)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "common/co.h"
-#include "common/wire.h"
+#include "common/rpc.h"
 #include "server/meta.h"
 
 struct Server;
@@ -19,7 +19,8 @@ typedef struct Inode Inode;
 
 enum { INODE_INLINE = 1 << 0,  /* a regular file whose data, if any, is its inline record */
        INODE_ORPHAN = 1 << 2,  /* no name is left; lives while it is open */
-       INODE_LINKABLE = 1 << 3 };/* never had a name, and may get one: O_TMPFILE */
+       INODE_LINKABLE = 1 << 3,  /* never had a name, and may get one: O_TMPFILE */
+       INODE_EXCLUSIVE = 1 << 4 };/* bits 16 and up: the peer with an exclusive lease */
 
 /* What the inode record holds. A plain value: copy, change, put, publish. */
 typedef struct InodeData {
@@ -37,8 +38,8 @@ struct Inode {
 	uint64_t version; /* counts what was published */
 	uint32_t changing; /* changes under way: leases.h */
 	uint64_t changer;  /* session whose change was the last */
+	uint32_t refs; /* inode.c counts; who holds the only one is alone */
 	/* private to inode.c */
-	uint32_t refs;
 	GList lru;
 	bool gone; /* deleted while referenced: answers -ENOENT */
 	bool loading;
@@ -46,8 +47,13 @@ struct Inode {
 	CoQueue loaded;
 };
 
-/* A reference to inode ino. -ENOENT (also when it is not served here: -ESTALE). */
+/* A reference to inode ino. -ENOENT (also when it is not served here: -ESTALE).
+ * Waits for what a mount holds back of it (exclusive.h): -EIO while that can't be
+ * had. The second does not wait, for who needs neither size nor times. */
 int coroutine_fn inode_co_get(struct Server *s, uint64_t ino, Inode **ret_inode);
+int coroutine_fn inode_co_get_as_is(struct Server *s, uint64_t ino, Inode **ret_inode);
+/* The first, but a holder that asks itself is not asked. */
+int coroutine_fn inode_co_get_for(struct Server *s, uint64_t ino, const RpcReq *r, Inode **ret_inode);
 /* One more, of an inode that the caller has one of. */
 Inode *inode_ref(Inode *inode);
 void inode_unref(struct Server *s, Inode *inode);

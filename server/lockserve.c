@@ -29,7 +29,7 @@ static int decode(const RpcReq *r, LockRange *ret_range)
 static int coroutine_fn check_inode(Server *s, uint64_t ino)
 {
 	Inode *inode;
-	int r = inode_co_get(s, ino, &inode);
+	int r = inode_co_get_as_is(s, ino, &inode);
 
 	if (r == 0)
 		inode_unref(s, inode);

@@ -206,7 +206,7 @@ static int coroutine_fn delete_locked(Server *s, Inode *inode)
 static int coroutine_fn delete_inode(Server *s, uint64_t ino)
 {
 	Inode *inode;
-	int r = inode_co_get(s, ino, &inode);
+	int r = inode_co_get_as_is(s, ino, &inode);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
@@ -346,7 +346,7 @@ void coroutine_fn orphans_co_reap(Server *s, uint64_t ino)
 	Inode *inode;
 	Orphan *orphan;
 
-	if (g_hash_table_contains(o->table, (void *)ino) || inode_co_get(s, ino, &inode) < 0)
+	if (g_hash_table_contains(o->table, (void *)ino) || inode_co_get_as_is(s, ino, &inode) < 0)
 		return;
 	bool here = is_all_here(s, &inode->d);
 	inode_unref(s, inode);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "server/crashpoint.h"
+#include "server/exclusive.h"
 #include "server/filemap.h"
 #include "server/internal.h"
 #include "server/leases.h"
@@ -153,6 +154,7 @@ void server_attach(Server *s, Rpc *rpc)
 	data_attach(s);
 	locks_attach(s);
 	leases_attach(s);
+	exclusive_attach(s);
 	peer_attach(s);
 	objects_attach(s->objects, rpc);
 	fsck_attach(s);

@@ -205,7 +205,7 @@ int coroutine_fn data_co_load(Server *s)
 static int coroutine_fn recover_one(Server *s, uint64_t ino)
 {
 	Inode *inode;
-	int r = data_co_lock_file(s, ino, &inode);
+	int r = data_co_lock_file(s, ino, NULL, &inode);
 	if (r == -ENOENT || r == -EISDIR || r == -EINVAL) {
 		g_hash_table_remove(s->cuts, &ino);
 		return 0;

@@ -115,7 +115,7 @@ static int coroutine_fn inodes_co_get(Server *s, const WireStep *steps, uint32_t
 
 		if (steps[i].kind == WIRE_STEP_MAKE)
 			continue;
-		r = inode_co_get(s, steps[i].ino, &ret_x->of[i]);
+		r = inode_co_get_as_is(s, steps[i].ino, &ret_x->of[i]);
 		if (r == -ENOENT)
 			continue;
 		if (r >= 0)

@@ -25,6 +25,7 @@ struct Node {
 	Counters *counters;
 	Server *server; /* NULL: no store */
 	Rpc *rpc;
+	HeldBack *heldback; /* NULL: no store, or no other peer */
 	Mount *mount;   /* NULL: none, or not yet */
 	uint16_t self;
 	bool network, cancelled;
@@ -107,6 +108,8 @@ Node *node_new(const NodeOptions *o, GError **error)
 		return NULL;
 	if (n->server)
 		server_attach(n->server, n->rpc);
+	if (n->server && n->network && !(n->heldback = heldback_new(n->rpc, n->counters, o->store, error)))
+		return NULL;
 	return g_steal_pointer(&n);
 }
 
@@ -115,6 +118,8 @@ void node_start(Node *n)
 	rpc_start(n->rpc);
 	if (n->server)
 		server_start(n->server);
+	if (n->heldback)
+		heldback_start(n->heldback);
 }
 
 void node_cancel(Node *n)
@@ -127,6 +132,8 @@ void coroutine_fn node_co_stop(Node *n)
 	n->cancelled = true;
 	if (n->mount)
 		mount_co_stop(n->mount);
+	if (n->heldback)
+		heldback_co_stop(n->heldback);
 	if (n->server)
 		server_co_stop(n->server);
 	if (n->rpc)
@@ -138,6 +145,7 @@ void node_free(Node *n)
 	if (!n)
 		return;
 	mount_free(n->mount);
+	heldback_free(n->heldback);
 	rpc_free(n->rpc);
 	server_free(n->server);
 	counters_free(n->counters);
@@ -262,7 +270,7 @@ bool node_mount(Node *n, GError **error)
 		.mountpoint = n->mountpoint, .fsname = n->fsname, .kernel_opts = n->kernel_opts,
 		.alone = !n->network, .channel = n->channel,
 		.max_proto_minor = fault("fuse.protocol_31") ? 31 : 0,
-		.store_peer = n->server ? n->self : PEER_NONE,
+		.store_peer = n->server ? n->self : PEER_NONE, .heldback = n->heldback,
 		.status = mount_status, .status_arg = n,
 		.ended = mount_ended, .ended_arg = n,
 	};

@@ -1,0 +1,363 @@
+#define G_LOG_DOMAIN "heldback"
+#include "common/heldback.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/autoclose.h"
+
+#define FILE_NAME "held-back"
+#define MAGIC UINT64_C(0x31444c4548534642) /* "BFSHELD1" */
+#define SLOTS 4096u
+#define AT_ONCE 32u
+#define AWAY_NS INT64_C(1000000000) /* for a home; the next round tries again */
+
+typedef struct Slot {
+	WireHeldBack held; /* .ino 0: free; .base_ns 0: asked, and no answer yet */
+	uint64_t pad;
+} Slot;
+static_assert(sizeof(Slot) == 64, "one cache line");
+
+typedef struct Entry {
+	uint64_t ino;
+	Slot *slot;
+	uint32_t asking; /* COMMITs under way */
+	bool settling;
+} Entry;
+
+typedef struct File {
+	uint64_t magic;
+	uint64_t pad[7];
+	Slot slots[SLOTS];
+} File;
+
+struct HeldBack {
+	Rpc *rpc;
+	Counters *counters;
+	HeldBackUser user;
+	File *file;
+	GHashTable *entries; /* &Entry.ino -> Entry, owned */
+	uint32_t free[SLOTS], n_free;
+	bool started, stopping, settling, left_over;
+	CoGroup group;
+	uint64_t files, writes, settled, asked;
+};
+
+static const struct {
+	const char *name;
+	size_t offset;
+} rows[] = {
+	{ "heldback.files", offsetof(HeldBack, files) },
+	{ "heldback.writes", offsetof(HeldBack, writes) },
+	{ "heldback.settled", offsetof(HeldBack, settled) },
+	{ "heldback.asked", offsetof(HeldBack, asked) },
+};
+
+static uint64_t *row_value(HeldBack *h, size_t i)
+{
+	return (uint64_t *)((char *)h + rows[i].offset);
+}
+
+/* ---- the file ---- */
+
+static File *map_file(const char *path, GError **error)
+{
+	autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	struct stat st;
+	File *file;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		goto failed;
+	if (st.st_size != 0 && st.st_size != sizeof(File)) {
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no file of sizes held back: it has %" G_GINT64_FORMAT
+			    " bytes instead of %zu", path, (gint64)st.st_size, sizeof(File));
+		return NULL;
+	}
+	/* All of it, since a full disk would show as a signal later. */
+	int r = posix_fallocate(fd, 0, sizeof(File));
+	if (r != 0) {
+		errno = r;
+		goto failed;
+	}
+	file = mmap(NULL, sizeof(File), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (file != MAP_FAILED)
+		return file;
+failed:
+	g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno), "can't use %s: %s", path, g_strerror(errno));
+	return NULL;
+}
+
+static Entry *find(const HeldBack *h, uint64_t ino)
+{
+	return h ? g_hash_table_lookup(h->entries, &ino) : NULL;
+}
+
+static Entry *add_entry(HeldBack *h, Slot *slot)
+{
+	Entry *e = g_new0(Entry, 1);
+
+	e->ino = slot->held.ino;
+	e->slot = slot;
+	g_hash_table_insert(h->entries, &e->ino, e);
+	h->files++;
+	return e;
+}
+
+static bool load(HeldBack *h, const char *path, GError **error)
+{
+	if (h->file->magic == 0)
+		h->file->magic = MAGIC;
+	if (h->file->magic != MAGIC) {
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no file of sizes held back, or of another version", path);
+		return false;
+	}
+	for (uint32_t i = SLOTS; i-- > 0;) {
+		Slot *slot = &h->file->slots[i];
+
+		if (slot->held.ino && heldback_valid(&slot->held, slot->held.ino, map_peer_count(rpc_map(h->rpc))))
+			add_entry(h, slot);
+		else
+			h->free[h->n_free++] = i;
+	}
+	return true;
+}
+
+bool heldback_any(const WireHeldBack *held)
+{
+	return held->ino && held->mtime_ns != held->base_ns;
+}
+
+bool heldback_valid(const WireHeldBack *held, uint64_t ino, uint32_t peers)
+{
+	/* More blocks than a file can have would overflow their sum. */
+	return held->ino == ino && held->end <= INT64_MAX && held->blocks <= UINT64_C(1) << 52 && held->target < peers;
+}
+
+WireHeldBack heldback_get(const HeldBack *h, uint64_t ino)
+{
+	const Entry *e = find(h, ino);
+
+	return e && heldback_any(&e->slot->held) ? e->slot->held : (WireHeldBack) { 0 };
+}
+
+/* A number that is there makes the rest count. */
+static void fill(Slot *slot, const WireHeldBack *held)
+{
+	__atomic_store_n(&slot->held.ino, 0, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	WireHeldBack rest = *held;
+	rest.ino = 0;
+	slot->held = rest;
+	__atomic_store_n(&slot->held.ino, held->ino, __ATOMIC_RELEASE);
+}
+
+static void want_settled(HeldBack *h);
+
+bool heldback_ask(HeldBack *h, uint64_t ino)
+{
+	WireHeldBack nothing = { .ino = ino };
+	Entry *e = find(h, ino);
+
+	if (h->stopping || (e ? e->settling : h->n_free == 0))
+		return false;
+	if (!e) {
+		Slot *slot = &h->file->slots[h->free[--h->n_free]];
+
+		fill(slot, &nothing);
+		e = add_entry(h, slot);
+		want_settled(h);
+	}
+	e->asking++;
+	return true;
+}
+
+void heldback_granted(HeldBack *h, const WireHeldBack *state)
+{
+	Entry *e = find(h, state->ino);
+
+	e->asking--;
+	fill(e->slot, state);
+}
+
+void heldback_failed(HeldBack *h, uint64_t ino)
+{
+	find(h, ino)->asking--;
+}
+
+/* Between the stores it is of a write that did not return. */
+bool heldback_put(HeldBack *h, const WireHeldBack *held)
+{
+	Entry *e = find(h, held->ino);
+	WireHeldBack *to = e ? &e->slot->held : NULL;
+
+	if (!e || e->settling || to->base_ns != held->base_ns || to->target != held->target)
+		return false;
+	__atomic_store_n(&to->blocks, held->blocks, __ATOMIC_RELEASE);
+	__atomic_store_n(&to->ctime_ns, held->ctime_ns, __ATOMIC_RELEASE);
+	__atomic_store_n(&to->mtime_ns, held->mtime_ns, __ATOMIC_RELEASE);
+	__atomic_store_n(&to->end, held->end, __ATOMIC_RELEASE);
+	h->writes++;
+	return true;
+}
+
+void heldback_drop(HeldBack *h, const WireHeldBack *held)
+{
+	Entry *e = find(h, held->ino);
+
+	if (!e || e->asking || e->slot->held.mtime_ns != held->mtime_ns || e->slot->held.base_ns != held->base_ns)
+		return;
+	__atomic_store_n(&e->slot->held.ino, 0, __ATOMIC_RELEASE);
+	h->free[h->n_free++] = (uint32_t)(e->slot - h->file->slots);
+	h->files--;
+	g_hash_table_remove(h->entries, &held->ino);
+}
+
+/* ---- settling ---- */
+
+typedef struct Settle {
+	HeldBack *h;
+	uint64_t ino;
+} Settle;
+
+/* The entry stays while it is being settled: only this drops it. */
+static void coroutine_fn settle(void *arg)
+{
+	Settle *s = arg;
+	HeldBack *h = s->h;
+	Entry *e = find(h, s->ino);
+	RpcCall call = { .timeout_ns = AWAY_NS };
+
+	if (!e || e->asking || e->settling)
+		return;
+	e->settling = true;
+	if (h->user.settling)
+		h->user.settling(h->user.arg, s->ino);
+	WireHeldBack held = e->slot->held;
+	call.req = &held;
+	call.req_len = sizeof(held);
+	int r = rpc_co_call(h->rpc, map_home(rpc_map(h->rpc), s->ino), WIRE_SETTLE, &call);
+	e->settling = false;
+	if (r < 0 && r != -ENOENT && r != -ESTALE && r != -EINVAL)
+		return; /* again, later */
+	h->settled++;
+	heldback_drop(h, &held);
+}
+
+static void coroutine_fn settle_all(HeldBack *h)
+{
+	uint32_t n = 0, count = g_hash_table_size(h->entries);
+	g_autofree Settle *settles = g_new(Settle, count + 1);
+	GHashTableIter it;
+	void *entry;
+
+	g_hash_table_iter_init(&it, h->entries);
+	while (g_hash_table_iter_next(&it, NULL, &entry))
+		settles[n++] = (Settle) { h, ((Entry *)entry)->ino };
+	for (uint32_t from = 0; from < n; from += AT_ONCE) {
+		CoGroup group = { .sched = reactor_sched(rpc_reactor(h->rpc)) };
+
+		for (uint32_t i = from; i < MIN(n, from + AT_ONCE); i++)
+			co_group_spawn(&group, settle, &settles[i]);
+		co_group_wait(&group);
+	}
+}
+
+static void coroutine_fn settle_in_time(void *arg)
+{
+	HeldBack *h = arg;
+
+	/* What an older process has left, at once. */
+	if (h->left_over)
+		settle_all(h);
+	h->left_over = false;
+	while (h->files > 0 && !h->stopping) {
+		reactor_co_sleep(rpc_reactor(h->rpc), HELDBACK_NS);
+		if (!h->stopping)
+			settle_all(h);
+	}
+	h->settling = false;
+}
+
+static void want_settled(HeldBack *h)
+{
+	if (h->settling || h->stopping || !h->started || h->files == 0)
+		return;
+	h->settling = true;
+	co_group_spawn(&h->group, settle_in_time, h);
+}
+
+/* ---- the home asks ---- */
+
+static int coroutine_fn serve_held_back(void *ctx, RpcReq *r)
+{
+	HeldBack *h = ctx;
+	const WireInoReq *req = r->req;
+	WireHeldBack *rep = r->rep;
+
+	h->asked++;
+	if (h->user.recalled)
+		h->user.recalled(h->user.arg, req->ino);
+	/* It stays until the home says that it is settled: the answer may be lost. */
+	*rep = heldback_get(h, req->ino);
+	return 0;
+}
+
+/* ---- life ---- */
+
+HeldBack *heldback_new(Rpc *rpc, Counters *counters, const char *store, GError **error)
+{
+	g_autofree char *path = g_build_filename(store, FILE_NAME, NULL);
+	File *file = map_file(path, error);
+
+	if (!file)
+		return NULL;
+	HeldBack *h = g_new0(HeldBack, 1);
+	h->rpc = rpc;
+	h->counters = counters;
+	h->file = file;
+	h->entries = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+	h->group.sched = reactor_sched(rpc_reactor(rpc));
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+		counters_add(counters, rows[i].name, row_value(h, i));
+	if (!load(h, path, error)) {
+		heldback_free(h);
+		return NULL;
+	}
+	rpc_serve(rpc, WIRE_HELD_BACK, serve_held_back, h);
+	return h;
+}
+
+void heldback_set_user(HeldBack *h, const HeldBackUser *user)
+{
+	h->user = *user;
+}
+
+void heldback_start(HeldBack *h)
+{
+	h->started = true;
+	h->left_over = true;
+	want_settled(h);
+}
+
+void coroutine_fn heldback_co_stop(HeldBack *h)
+{
+	h->stopping = true;
+	co_group_wait(&h->group);
+	if (h->started)
+		settle_all(h);
+}
+
+void heldback_free(HeldBack *h)
+{
+	if (!h)
+		return;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+		counters_remove(h->counters, row_value(h, i));
+	munmap(h->file, sizeof(File));
+	g_hash_table_destroy(h->entries);
+	g_free(h);
+}
