@@ -227,7 +227,8 @@ def overheard(ports, action):
     of each TCP connection, as (port, bytes)."""
     need_root("listening to the loopback interface")
     flows = {}
-    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) as ear:
+    # Protocol 0 hears nothing until it is bound, with the filter in place.
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as ear:
         hear_only(ear, ports)
         ear.bind(("lo", 0x0800))
         ear.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
