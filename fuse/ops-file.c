@@ -43,7 +43,6 @@ static void coroutine_fn tell_orphan_closed(void *arg)
 	RpcCall call = { .req = &req, .req_len = sizeof(req) };
 	int r = mount_co_call(o->m, o->ino, WIRE_ORPHAN_CLOSED, &call);
 
-	/* The home also gives up orphans when our session ends. */
 	if (r < 0 && r != -ENOENT && r != -ESTALE)
 		g_debug("inode %" G_GINT64_MODIFIER "x is closed, but its home does not hear it: %s",
 			(guint64)o->ino, g_strerror(-r));
@@ -82,6 +81,9 @@ void ops_close(Mount *m, uint64_t ino)
 	if (!open_table_close(m->opens, ino))
 		return;
 	layouts_drop(m->layouts, ino);
+	/* When our session ends the home gives it up by itself. */
+	if (m->stopping)
+		return;
 	OrphanClosed *o = g_new(OrphanClosed, 1);
 	*o = (OrphanClosed) { m, ino };
 	mount_spawn(m, tell_orphan_closed, o);
