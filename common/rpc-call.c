@@ -272,6 +272,8 @@ static int coroutine_fn call_co_run(RpcPending *p)
 			return -ENOTCONN;
 		if (call_over(p) || link->down)
 			return -EIO;
+		if (!link->conn && p->rpc->leaving)
+			return -EIO;
 		if (!link->conn) {
 			call_co_wait(p);
 			continue;

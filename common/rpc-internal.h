@@ -166,6 +166,7 @@ struct Rpc {
 	Counters *counters;
 	uint16_t self;
 	bool network, stopping;
+	bool leaving; /* rpc_leave() */
 	uint64_t session;
 	uint8_t cluster_id[16];
 	uint8_t *secret;

@@ -157,6 +157,19 @@ void rpc_start(Rpc *rpc)
 	rpc_pulse_start(rpc);
 }
 
+void rpc_leave(Rpc *rpc)
+{
+	GHashTableIter it;
+	void *session;
+
+	rpc->leaving = true;
+	for (uint32_t id = 0; id < map_peer_count(rpc->map); id++)
+		rpc_link_wake(&rpc->peers[id].link);
+	g_hash_table_iter_init(&it, rpc->sessions);
+	while (g_hash_table_iter_next(&it, NULL, &session))
+		rpc_link_wake(&((RpcSession *)session)->link);
+}
+
 void coroutine_fn rpc_co_stop(Rpc *rpc)
 {
 	rpc->stopping = true;

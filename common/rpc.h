@@ -51,6 +51,9 @@ typedef struct RpcOptions {
 Rpc *rpc_new(const RpcOptions *opts, GError **error);
 /* Accepts connections from now on; every handler must be registered. */
 void rpc_start(Rpc *rpc);
+/* We are about to end: from now on calls wait for no peer that is away, but fail
+ * with -EIO at once. */
+void rpc_leave(Rpc *rpc);
 /* Says good-bye to all peers, so that our session ends there at once; ends all
  * sessions here, whose handlers must then return; waits for what is under way.
  * From a coroutine. */

@@ -132,6 +132,10 @@ void coroutine_fn node_co_stop(Node *n)
 	n->cancelled = true;
 	if (n->mount)
 		mount_co_stop(n->mount);
+	/* What is left to tell others can wait until we are back, or is settled by
+	 * the end of our session. */
+	if (n->rpc)
+		rpc_leave(n->rpc);
 	if (n->heldback)
 		heldback_co_stop(n->heldback);
 	if (n->server)

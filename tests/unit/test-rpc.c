@@ -454,6 +454,38 @@ static void coroutine_fn down_co(void *arg)
 	g_assert_cmpint(g_get_monotonic_time() - start, <, 50000);
 }
 
+static void coroutine_fn leave_soon(void *arg)
+{
+	Fixture *f = arg;
+
+	reactor_co_sleep(f->reactor, 50 * MS);
+	rpc_leave(f->nodes[0].rpc);
+}
+
+/* Peer 1 is there, peer 2 is not. */
+static void coroutine_fn leave_co(void *arg)
+{
+	Fixture *f = arg;
+	Node *n = &f->nodes[0];
+	int64_t start = g_get_monotonic_time();
+
+	g_assert_cmpint(co_create(n, 1, 0, NULL), ==, 0);
+	co_spawn(reactor_sched(f->reactor), CO_INTERNAL, leave_soon, f);
+	g_assert_cmpint(co_create(n, 2, 0, NULL), ==, -EIO); /* under way */
+	g_assert_cmpint(co_create(n, 2, 0, NULL), ==, -EIO);
+	g_assert_cmpint(g_get_monotonic_time() - start, <, 1000000);
+	g_assert_cmpint(co_create(n, 1, 0, NULL), ==, 0);
+}
+
+static void test_leave(void)
+{
+	Fixture f;
+
+	fixture_init(&f, NULL, 2);
+	fixture_run(&f, leave_co);
+	fixture_deinit(&f);
+}
+
 static void coroutine_fn back_up_co(void *arg)
 {
 	Fixture *f = arg;
@@ -637,6 +669,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/rpc/deadline", test_deadline);
 	g_test_add_func("/rpc/slow-disk", test_slow_disk);
 	g_test_add_func("/rpc/down", test_down);
+	g_test_add_func("/rpc/leave", test_leave);
 	g_test_add_func("/rpc/waits", test_waits);
 	g_test_add_func("/rpc/deaf", test_deaf);
 	g_test_add_func("/rpc/patient", test_patient);
