@@ -95,6 +95,15 @@ static void after_acl(Mount *m, fuse_ino_t ino, const char *name, const WireAttr
 		mount_forget_attr(m, ino);
 }
 
+/* What is answered where there is no such attribute. Labels come to a FUSE mount
+ * from policy, never from the file: SELinux does not ask for this one. Where it
+ * does not run ls does, for each file, until it hears that such a thing is not
+ * known here. Whoever stores a label gets it back. */
+static int absent(const char *name)
+{
+	return strcmp(name, "security.selinux") ? -ENODATA : -EOPNOTSUPP;
+}
+
 static void coroutine_fn ask_value(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	XattrMsg msg = { .req = { .ino = ino } };
@@ -105,7 +114,7 @@ static void coroutine_fn ask_value(fuse_req_t req, fuse_ino_t ino, const char *n
 	if (r == 0)
 		r = mount_co_call_ino(mount_of(req), ino, WIRE_GETXATTR, &call);
 	if (r < 0)
-		ops_reply(req, r);
+		ops_reply(req, r == -ENODATA ? absent(name) : r);
 	else
 		reply_value(req, value, call.out_len, size, 0);
 }
@@ -129,7 +138,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	if (r < 0)
 		ops_reply(req, r);
 	else if (has_no_xattrs(m, ino) ? xattr_hints_is_stored(name) : xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor)))
-		fuse_reply_err(req, ENODATA);
+		ops_reply(req, absent(name));
 	else
 		ask_value(req, ino, name, size);
 	after_acl(m, ino, name, &attr);

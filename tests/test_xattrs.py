@@ -35,6 +35,23 @@ def test_a_value_can_be_replaced_and_removed(tree):
     assert errno_of(os.removexattr, tree.turn("f"), "user.x") == "ENODATA"
 
 
+def test_labels_are_kept_but_where_there_is_none_they_are_not_known(tree):
+    """Upon which ls asks for no more of them."""
+    need_root("security.*")
+    tree.turn("f").touch()
+    for path in tree.all("f"):
+        assert errno_of(os.getxattr, path, "security.selinux") == "EOPNOTSUPP"
+        assert errno_of(os.getxattr, path, "security.other") == "ENODATA"
+    os.setxattr(tree.turn("f"), "user.x", b"1")
+    assert {errno_of(os.getxattr, path, "security.selinux") for path in tree.all("f")} == {"EOPNOTSUPP"}
+    os.setxattr(tree.turn("f"), "security.selinux", b"label")
+    for path in tree.all("f"):
+        assert os.getxattr(path, "security.selinux") == b"label"
+        assert "security.selinux" in os.listxattr(path)
+    os.removexattr(tree.turn("f"), "security.selinux")
+    assert not any("security.selinux" in os.listxattr(path) for path in tree.all("f"))
+
+
 def test_create_and_replace_flags(tree):
     tree.turn("f").touch()
     assert errno_of(os.setxattr, tree.turn("f"), "user.x", b"1", os.XATTR_REPLACE) == "ENODATA"
