@@ -1,5 +1,4 @@
 """Names, listings, special files and attributes at their edges."""
-import ctypes
 import os
 import socket
 import stat
@@ -7,45 +6,13 @@ import stat
 import pytest
 
 from harness.env import need_root
+from harness.posix import Listing
 from harness.procs import errno_of
 
 pytestmark = [pytest.mark.core, pytest.mark.configs("one", "tcp3", "client")]
 
 
 # ---- listings ----
-
-class Dirent(ctypes.Structure):
-    _fields_ = [("ino", ctypes.c_uint64), ("off", ctypes.c_int64), ("reclen", ctypes.c_uint16), ("type", ctypes.c_uint8),
-                ("name", ctypes.c_char * 256)]
-
-
-class Listing:
-    """opendir(3) and its relatives."""
-
-    def __init__(self, path):
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.libc.opendir.restype = ctypes.c_void_p
-        self.libc.readdir.restype = ctypes.POINTER(Dirent)
-        self.libc.telldir.restype = ctypes.c_long
-        self.dir = ctypes.c_void_p(self.libc.opendir(os.fsencode(path)))
-        assert self.dir.value
-
-    def read(self):
-        entry = self.libc.readdir(self.dir)
-        return entry.contents.name.decode() if entry else None
-
-    def tell(self):
-        return self.libc.telldir(self.dir)
-
-    def seek(self, where):
-        self.libc.seekdir(self.dir, ctypes.c_long(where))
-
-    def rest(self):
-        return [name for name in iter(self.read, None) if name not in (".", "..")]
-
-    def close(self):
-        self.libc.closedir(self.dir)
-
 
 def test_a_place_in_a_listing_stays_while_another_mount_changes_names(tree):
     here, there = tree.at(0), tree.at(1)
@@ -76,7 +43,7 @@ def test_a_listing_begun_again_shows_what_is_there(tree):
     assert listing.rest() == ["a"]
     (tree.at(1) / "b").touch()
     (tree.at(1) / "a").unlink()
-    listing.libc.rewinddir(listing.dir)
+    listing.rewind()
     assert listing.rest() == ["b"]
     listing.close()
 

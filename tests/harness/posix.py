@@ -85,3 +85,43 @@ class Barrier:
 
     def wait(self):
         libc.pthread_barrier_wait(ctypes.c_void_p(self._at))
+
+
+class Dirent(ctypes.Structure):
+    _fields_ = [("ino", ctypes.c_uint64), ("off", ctypes.c_int64), ("reclen", ctypes.c_uint16), ("type", ctypes.c_uint8),
+                ("name", ctypes.c_char * 256)]
+
+
+class Listing:
+    """opendir(3) and its relatives."""
+
+    def __init__(self, path):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.opendir.restype = ctypes.c_void_p
+        self.libc.readdir.restype = ctypes.POINTER(Dirent)
+        self.libc.telldir.restype = ctypes.c_long
+        self.dir = ctypes.c_void_p(self.libc.opendir(os.fsencode(path)))
+        assert self.dir.value
+
+    def entry(self):
+        entry = self.libc.readdir(self.dir)
+        return entry.contents if entry else None
+
+    def read(self):
+        entry = self.entry()
+        return entry.name.decode() if entry else None
+
+    def tell(self):
+        return self.libc.telldir(self.dir)
+
+    def seek(self, where):
+        self.libc.seekdir(self.dir, ctypes.c_long(where))
+
+    def rewind(self):
+        self.libc.rewinddir(self.dir)
+
+    def rest(self):
+        return [name for name in iter(self.read, None) if name not in (".", "..")]
+
+    def close(self):
+        self.libc.closedir(self.dir)
