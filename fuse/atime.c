@@ -91,7 +91,16 @@ bool atimes_read(Atimes *t, uint64_t ino, bool is_dir, int64_t now_ns, int64_t r
 typedef struct Telling {
 	Mount *m;
 	uint64_t ino;
+	bool is_dir;
+	uint64_t told; /* what held_told() was */
 } Telling;
+
+/* Reading a directory the kernel takes its atime for stale by itself. Telling it
+ * so costs it more than that, ACLs as well; it is needed where it has asked since. */
+static bool kernel_knows(const Telling *t)
+{
+	return t->is_dir && t->m->held && held_told(t->m->held, t->ino) == t->told;
+}
 
 static void coroutine_fn tell(void *arg)
 {
@@ -107,7 +116,7 @@ static void coroutine_fn tell(void *arg)
 	atimes_note(t->m->atimes, &rep.attr);
 	if (r > 0 && t->m->held)
 		held_set_atime(t->m->held, &rep.attr);
-	if (r > 0)
+	if (r > 0 && !kernel_knows(t))
 		mount_forget_attr(t->m, t->ino);
 }
 
@@ -121,6 +130,6 @@ void ops_note_read(Mount *m, uint64_t ino, bool is_dir, int open_flags)
 	if (open_flags & O_NOATIME || !atimes_read(m->atimes, ino, is_dir, reactor_now_ns(m->reactor), real_ns))
 		return;
 	Telling *t = g_new(Telling, 1);
-	*t = (Telling) { m, ino };
+	*t = (Telling) { m, ino, is_dir, m->held ? held_told(m->held, ino) : 0 };
 	mount_spawn(m, tell, t);
 }

@@ -5,9 +5,10 @@
 #define BUCKETS 65536u
 
 typedef struct HeldInode {
-	uint64_t ino, term;
+	uint64_t ino, term, lease;
+	uint64_t told; /* the count of Held.tells then; 0: not */
 	uint16_t home;
-	bool has_attr, told, shown, is_exclusive;
+	bool has_attr, listing_told, shown, is_exclusive;
 	HeldExclusive exclusive;
 	uint64_t names_told; /* == Held.names_epoch: the kernel may have some */
 	int64_t shown_mtime_ns;
@@ -23,7 +24,7 @@ struct Held {
 	HeldOptions opts;
 	GHashTable *inodes; /* number -> HeldInode */
 	GQueue lru;         /* the latest first */
-	uint64_t events;
+	uint64_t events, leases, tells;
 	uint64_t names_epoch; /* from 1; ends when the kernel forgets all names */
 	uint64_t *last_event; /* by bucket of the number */
 	uint32_t *changing;   /* the same: changes of ours under way */
@@ -109,6 +110,8 @@ static void untell_and_forget(Held *h, HeldInode *i)
 		h->names_epoch++;
 		h->opts.untold_names(h->opts.arg);
 	}
+	if (i->listing_told)
+		h->opts.untold_listing(h->opts.arg, i->ino);
 	forget(h, i);
 }
 
@@ -182,7 +185,7 @@ static HeldInode *grant(Held *h, const HeldAsk *ask, uint64_t ino)
 	HeldInode *i = find(h, ino);
 	if (!i) {
 		i = g_new0(HeldInode, 1);
-		*i = (HeldInode) { .ino = ino, .term = ask->term, .home = ask->home, .lru.data = i };
+		*i = (HeldInode) { .ino = ino, .term = ask->term, .lease = ++h->leases, .home = ask->home, .lru.data = i };
 		g_hash_table_insert(h->inodes, &i->ino, i);
 		g_queue_push_head_link(&h->lru, &i->lru);
 		h->stats.inodes++;
@@ -431,7 +434,14 @@ void held_tell(Held *h, uint64_t ino)
 	HeldInode *i = g_hash_table_lookup(h->inodes, &ino);
 
 	if (i)
-		i->told = true;
+		i->told = ++h->tells;
+}
+
+uint64_t held_told(Held *h, uint64_t ino)
+{
+	const HeldInode *i = g_hash_table_lookup(h->inodes, &ino);
+
+	return i ? i->told : 0;
 }
 
 bool held_tell_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_t ino)
@@ -443,6 +453,21 @@ bool held_tell_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_
 		return false;
 	i->names_told = h->names_epoch;
 	return true;
+}
+
+uint64_t held_lease(Held *h, uint64_t ino)
+{
+	HeldInode *i = find(h, ino);
+
+	return i ? i->lease : 0;
+}
+
+void held_tell_listing(Held *h, uint64_t dir)
+{
+	HeldInode *i = g_hash_table_lookup(h->inodes, &dir);
+
+	if (i)
+		i->listing_told = true;
 }
 
 void held_show(Held *h, const WireAttr *attr)

@@ -29,6 +29,8 @@ typedef struct HeldOptions {
 	void (*untold)(void *arg, uint64_t ino);
 	/* ... a directory, of which it may have names: it is to forget all names */
 	void (*untold_names)(void *arg);
+	/* ... of whose listing it may have something */
+	void (*untold_listing)(void *arg, uint64_t dir);
 	void *arg;
 } HeldOptions;
 
@@ -114,9 +116,15 @@ void held_end(Held *h, HeldChange *c);
 
 /* Its attributes, as kept, are on their way to the kernel, for it to keep. */
 void held_tell(Held *h, uint64_t ino);
+/* When that was last done; 0: it has none of them. No two times are the same. */
+uint64_t held_told(Held *h, uint64_t ino);
 /* The same for a name in a directory, or, with ino 0, that there is none of that
  * name. False: this is not what is kept. */
 bool held_tell_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_t ino);
+/* The lease on an inode, by a number that no other ever has; 0: there is none. */
+uint64_t held_lease(Held *h, uint64_t ino);
+/* A part of a directory's listing, as kept. */
+void held_tell_listing(Held *h, uint64_t dir);
 /* Its attributes were shown to the kernel, kept or not: pages that it has are
  * as new as that. */
 void held_show(Held *h, const WireAttr *attr);

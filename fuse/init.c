@@ -100,8 +100,10 @@ static uint64_t offered(const struct fuse_init_in *in)
  * symlink says never changes, so all keep that. Mapped pages have no such moment: a mapping
  * sees what others wrote once something on this mount reads or opens the file.
  * READDIRPLUS would be work for nothing: the kernel keeps none of its names.
+ * Directories are opened without a call, and the kernel keeps their listings
+ * (listings.h), where it can keep names as well.
  */
-static uint64_t wanted(const InitWishes *wishes)
+static uint64_t wanted(const InitWishes *wishes, uint32_t kernel_minor)
 {
 	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO |
 		FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_ATOMIC_O_TRUNC |
@@ -113,7 +115,7 @@ static uint64_t wanted(const InitWishes *wishes)
 	if (wishes->alone)
 		flags |= FUSE_EXPLICIT_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_NO_OPENDIR_SUPPORT;
 	else
-		flags |= FUSE_AUTO_INVAL_DATA;
+		flags |= FUSE_AUTO_INVAL_DATA | (kernel_minor >= FUSE_NOTIFY_INC_EPOCH_MINOR ? FUSE_NO_OPENDIR_SUPPORT : 0);
 	if (wishes->uring)
 		flags |= FUSE_OVER_IO_URING;
 	return flags;
@@ -121,7 +123,7 @@ static uint64_t wanted(const InitWishes *wishes)
 
 uint64_t init_flags(const struct fuse_init_in *in, const InitWishes *wishes)
 {
-	return offered(in) & wanted(wishes) & ~wishes->disabled;
+	return offered(in) & wanted(wishes, in->minor) & ~wishes->disabled;
 }
 
 uint64_t init_reply(const struct fuse_init_in *in, const InitWishes *wishes, struct fuse_init_out *out)

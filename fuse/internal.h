@@ -11,6 +11,7 @@
 #include "fuse/init.h"
 #include "fuse/kmount.h"
 #include "fuse/layout.h"
+#include "fuse/listings.h"
 #include "fuse/lock-owners.h"
 #include "fuse/mount.h"
 #include "fuse/open-table.h"
@@ -49,6 +50,7 @@ struct Mount {
 	Held *held;              /* NULL: alone, no leases are needed */
 	Pages *pages;            /* the same */
 	HeldBack *heldback;      /* the same, and without a store of our own */
+	Listings *listings;      /* the same */
 	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
 	Pins *pins;
 	LockOwners *lock_owners;

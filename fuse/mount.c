@@ -289,6 +289,21 @@ static bool may_be_opening(uint32_t opcode)
 	       opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR;
 }
 
+/* Whoever sends these is at the beginning of a system call, or between two: all
+ * that was answered before is dealt with. Others a thread may send from within
+ * one, when it needs memory or touches a mapping. */
+static bool begins_anew(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_LOOKUP: case FUSE_GETATTR: case FUSE_STATX: case FUSE_ACCESS: case FUSE_READLINK:
+	case FUSE_GETXATTR: case FUSE_LISTXATTR: case FUSE_OPEN: case FUSE_READDIR: case FUSE_READDIRPLUS:
+	case FUSE_CREATE: case FUSE_MKNOD: case FUSE_MKDIR: case FUSE_SYMLINK: case FUSE_TMPFILE:
+	case FUSE_UNLINK: case FUSE_RMDIR: case FUSE_RENAME: case FUSE_RENAME2: case FUSE_LINK: case FUSE_STATFS:
+		return true;
+	}
+	return false;
+}
+
 static void on_request(void *arg, Request *req)
 {
 	Mount *m = arg;
@@ -296,6 +311,8 @@ static void on_request(void *arg, Request *req)
 	count_request(m, req->in->opcode);
 	if (!may_be_opening(req->in->opcode))
 		pins_drop(m->pins, req->in->pid);
+	if (m->listings && begins_anew(req->in->opcode))
+		listings_went_on(m->listings, req->in->pid);
 	switch (req->in->opcode) {
 	case FUSE_INTERRUPT:
 		interrupt(m, ((struct fuse_interrupt_in *)(req->in + 1))->unique);

@@ -23,9 +23,9 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	Mount *m = mount_of(req);
 
-	/* Alone, the kernel needs no opens of directories: its ENOSYS mode, which
-	 * also lets it keep listings. It drops them at each change that it makes
-	 * itself, and nobody else makes any. */
+	/* The kernel needs no opens of directories: its ENOSYS mode, which also lets
+	 * it keep listings. Alone it drops them at each change that it makes itself,
+	 * and nobody else makes any; with others see listings.h. */
 	if (m->agreed & FUSE_NO_OPENDIR_SUPPORT) {
 		ops_reply(req, -ENOSYS);
 		return;
@@ -151,25 +151,57 @@ static void fill_kept(fuse_req_t req, Listing *l, HeldName *const *names, uint32
 	}
 }
 
-static void keep_portion(Mount *m, const HeldAsk *ask, const WireReaddirReq *req, const WireReaddirRep *rep, const uint8_t *wire, size_t len)
+/* Returns the lease that it is under; 0: none. */
+static uint64_t keep_portion(Mount *m, const HeldAsk *ask, const WireReaddirReq *req, const WireReaddirRep *rep, const uint8_t *wire, size_t len)
 {
 	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
 	Entry e;
 
 	for (uint32_t i = 0; i < rep->count; i++) {
 		if (take_entry(wire, len, &e) < 0)
-			return;
+			return 0;
 		if (e.d.lease & WIRE_LEASE_INODE && e.d.have_attr)
 			held_grant(m->held, ask, &e.attr);
 		g_ptr_array_add(names, held_name_new(e.name, e.d.name_len, e.d.ino, e.d.mode & S_IFMT, e.d.cookie));
 		wire += e.wire_len;
 		len -= e.wire_len;
 	}
-	if (rep->lease & WIRE_LEASE_INODE && held_grant_bare(m->held, ask, req->dir))
-		held_put_listing(m->held, req->dir, req->cookie, names, rep->eof);
+	if (!(rep->lease & WIRE_LEASE_INODE) || !held_grant_bare(m->held, ask, req->dir))
+		return 0;
+	held_put_listing(m->held, req->dir, req->cookie, names, rep->eof);
+	return held_lease(m->held, req->dir);
 }
 
-static void reply_listing(fuse_req_t req, fuse_ino_t ino, off_t off, const Listing *l, int r)
+/* ---- listings that the kernel keeps ---- */
+
+static Listings *kept_by_kernel(Mount *m)
+{
+	return m->agreed & FUSE_NO_OPENDIR_SUPPORT ? m->listings : NULL;
+}
+
+/* Each reading is to be seen where each moves atime. */
+static bool may_keep(Mount *m, uint64_t dir, uint64_t lease)
+{
+	return !atimes_always(m->atimes) && listings_may_keep(kept_by_kernel(m), dir, lease);
+}
+
+/* A portion, or the end. At offset 0 it is never empty: each directory has two
+ * names. Were it, the kernel would need no page for what it keeps. */
+static void send_listing(fuse_req_t req, fuse_ino_t ino, uint64_t lease, const Listing *l)
+{
+	static const char too_short[8];
+	Mount *m = mount_of(req);
+	Listings *kept = kept_by_kernel(m);
+	bool keep = l->used || !kept || may_keep(m, ino, lease);
+
+	if (kept)
+		listings_reply(kept, ino, lease, request_current()->in->pid);
+	if (kept && lease)
+		held_tell_listing(m->held, ino);
+	fuse_reply_buf(req, keep ? l->buf : too_short, keep ? l->used : sizeof(too_short));
+}
+
+static void reply_listing(fuse_req_t req, fuse_ino_t ino, off_t off, uint64_t lease, const Listing *l, int r)
 {
 	Mount *m = mount_of(req);
 
@@ -177,7 +209,7 @@ static void reply_listing(fuse_req_t req, fuse_ino_t ino, off_t off, const Listi
 		ops_reply(req, r);
 		return;
 	}
-	fuse_reply_buf(req, l->buf, l->used);
+	send_listing(req, ino, lease, l);
 	if (!off)
 		ops_note_read(m, ino, true, 0);
 }
@@ -202,17 +234,19 @@ static void coroutine_fn list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t
 		ops_reply(req, r);
 		return;
 	}
-	if (m->held)
-		keep_portion(m, &held, &ask, &rep, wire, call.out_len);
+	uint64_t lease = m->held ? keep_portion(m, &held, &ask, &rep, wire, call.out_len) : 0;
 	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
 	r = fill_listing(req, &l, wire, call.out_len, rep.count, plus);
-	reply_listing(req, ino, off, &l, r);
+	reply_listing(req, ino, off, lease, &l, r);
 }
 
 static void coroutine_fn list_kept_or_ask(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	Mount *m = mount_of(req);
 	uint32_t n = 0;
+
+	if (!off && kept_by_kernel(m))
+		listings_co_begin(m->listings, ino, held_lease(m->held, ino));
 	HeldName *const *names = m->held ? held_listing(m->held, ino, (uint64_t)off, &n) : NULL;
 
 	if (!names) {
@@ -222,7 +256,7 @@ static void coroutine_fn list_kept_or_ask(fuse_req_t req, fuse_ino_t ino, size_t
 	Listing l = { .buf = request_reply_buffer(request_current(), size), .size = size };
 	fill_kept(req, &l, names, n, plus);
 	/* Not even one group: the kernel would take it for the end. */
-	reply_listing(req, ino, off, &l, n && !l.used ? -EIO : 0);
+	reply_listing(req, ino, off, held_lease(m->held, ino), &l, n && !l.used ? -EIO : 0);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)

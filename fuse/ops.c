@@ -113,6 +113,8 @@ void coroutine_fn ops_co_show_attr(Mount *m, const WireAttr *attr)
 	ops_note_attr(m, attr);
 	if (m->pages)
 		pages_co_show(m->pages, attr);
+	if (m->listings && S_ISDIR(attr->mode))
+		listings_co_show(m->listings, attr->ino);
 }
 
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)

@@ -1,11 +1,13 @@
 #include "fuse/recall.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 /* Of attributes at 200 bytes each, and of names at about 80. */
 #define INODES_MAX 262144u
 #define NAMES_MAX 524288u
+#define LISTINGS_MAX INODES_MAX
 #define TELL_MINOR 32 /* of the protocol: Linux 5.10 */
 #define TELL_MAX_S 86400
 
@@ -107,6 +109,46 @@ static void untold_names(void *arg)
 		channel_classic_write(m->classic, &iov, 1);
 }
 
+/* ---- listings that the kernel keeps ---- */
+
+static void untold_listing(void *arg, uint64_t dir)
+{
+	listings_lease_ended(((Mount *)arg)->listings, dir);
+}
+
+static void coroutine_fn drop_listing(void *arg, uint64_t dir)
+{
+	pages_co_drop(((Mount *)arg)->pages, dir);
+}
+
+static bool spawn_for_listing(void *arg, CoFn *fn, void *fn_arg)
+{
+	Mount *m = arg;
+
+	if (m->stopping)
+		return false;
+	mount_spawn(m, fn, fn_arg);
+	return true;
+}
+
+/* The kernel numbers threads as it does for who has mounted. */
+static bool thread_exists(void *arg, uint32_t thread)
+{
+	return kill((pid_t)thread, 0) == 0 || errno != ESRCH;
+}
+
+static Listings *make_listings(Mount *m)
+{
+	ListingsOptions opts = {
+		.max = LISTINGS_MAX,
+		.drop = drop_listing, .spawn = spawn_for_listing, .thread_exists = thread_exists, .arg = m,
+	};
+
+	return listings_new(&opts);
+}
+
+/* ---- attaching ---- */
+
 static const struct {
 	const char *name;
 	size_t offset;
@@ -127,10 +169,12 @@ void recall_attach(Mount *m)
 {
 	HeldOptions opts = {
 		.max_inodes = INODES_MAX, .max_names = NAMES_MAX,
-		.term = lease_term, .until_ns = lease_until_ns, .untold = untold, .untold_names = untold_names, .arg = m,
+		.term = lease_term, .until_ns = lease_until_ns, .untold = untold, .untold_names = untold_names,
+		.untold_listing = untold_listing, .arg = m,
 	};
 
 	m->held = held_new(&opts);
+	m->listings = make_listings(m);
 	m->page_drops = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
 	rpc_serve(m->rpc, WIRE_RECALL, serve_recall, m);
 	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
@@ -144,6 +188,7 @@ void recall_detach(Mount *m)
 	g_clear_pointer(&m->page_drops, g_hash_table_unref);
 	pages_free(g_steal_pointer(&m->pages));
 	held_free(g_steal_pointer(&m->held));
+	listings_free(g_steal_pointer(&m->listings));
 }
 
 /* Seconds that a lease lasts without further word: a process that is stopped

@@ -46,13 +46,13 @@ COMMANDS = {
 
 
 @pytest.fixture
-def peer(make_cluster, tmp_path):
-    """A peer of three, on whose mount is a tree that belongs to all."""
+def cluster(make_cluster, tmp_path):
+    """Three peers, on whose mounts is a tree that belongs to all."""
     need_program("git")
     cluster = make_cluster(3, transport="tcp,self")
     make_tree(cluster.mounts)
     commit_all(cluster.mounts[0] / "tree", tmp_path / "repository")
-    return cluster.peers[0]
+    return cluster
 
 
 def look_twice(peer, figure):
@@ -67,5 +67,46 @@ def look_twice(peer, figure):
     return found
 
 
-def test_looking_at_an_unchanged_tree_again_makes_no_rpc(peer, figure):
-    assert {command: sent for command, (sent, _) in look_twice(peer, figure).items()} == dict.fromkeys(COMMANDS, {})
+def test_looking_at_an_unchanged_tree_again_makes_no_rpc(cluster, figure):
+    looks = look_twice(cluster.peers[0], figure)
+    assert {command: sent for command, (sent, _) in looks.items()} == dict.fromkeys(COMMANDS, {})
+
+
+def linux():
+    return tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2])
+
+
+def most(directories):
+    """Requests at most, the second time. Reading has made atimes uncertain, and
+    who opens something, a directory as well, asks for them if that was the first
+    reading. ls asks once whether there are labels here. Each file that is opened
+    is closed; git opens the one that says where the repository is."""
+    opens = FILES + 1
+    return {
+        "ls -lR": {"getattr": directories, "getxattr": 1},
+        "grep -r": {"getattr": directories + opens, "open": opens, "flush": opens, "release": opens},
+        "git status": {"getattr": directories, "open": 1, "flush": 1, "release": 1},
+    }
+
+
+@pytest.mark.skipif(linux() < (6, 16), reason="the kernel keeps no names before 6.16")
+def test_looking_at_an_unchanged_tree_again_asks_at_most_once_for_each_directory(cluster, figure):
+    limits = most(FILES // PER_DIRECTORY + 1)
+    for peer in cluster.peers[:2]:  # git has read all through the first
+        for command, (_, asked) in look_twice(peer, figure).items():
+            beyond = {kind: n for kind, n in asked.items() if n > limits[command].get(kind, 0)}
+            assert beyond == {}, command
+
+
+@pytest.mark.skipif(linux() < (6, 16), reason="the kernel keeps no names before 6.16")
+def test_a_directory_that_was_changed_is_read_anew_and_then_kept(cluster):
+    peer, other = cluster.peers[:2]
+    read = COMMANDS["ls -lR"]
+    for i in range(3):
+        (other.mount / "tree" / "directory3" / f"more{i}").touch()
+        assert f"more{i}" in read(peer.mount / "tree")
+        # Then the atime of each directory is asked for, and its ACLs anew, which
+        # the kernel forgets when it asks for attributes. More on a slow machine:
+        # what it has of a lease lasts but seconds.
+        asked = [spent(peer, lambda: read(peer.mount / "tree"))[1] for _ in range(6)]
+        assert {"getxattr": 1} in asked

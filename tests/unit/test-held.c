@@ -10,7 +10,7 @@ typedef struct Fixture {
 	uint64_t term;
 	bool in_touch;
 	uint64_t untold; /* the last number, and how many */
-	uint32_t untolds, names_untold;
+	uint32_t untolds, names_untold, listings_untold;
 } Fixture;
 
 static uint64_t term(void *arg, uint16_t home)
@@ -38,11 +38,17 @@ static void untold_names(void *arg)
 	((Fixture *)arg)->names_untold++;
 }
 
+static void untold_listing(void *arg, uint64_t dir)
+{
+	((Fixture *)arg)->listings_untold++;
+}
+
 static void set_up(Fixture *f, gconstpointer data)
 {
 	HeldOptions opts = {
 		.max_inodes = 4, .max_names = 16,
-		.term = term, .until_ns = until_ns, .untold = untold, .untold_names = untold_names, .arg = f,
+		.term = term, .until_ns = until_ns, .untold = untold, .untold_names = untold_names,
+		.untold_listing = untold_listing, .arg = f,
 	};
 
 	f->term = 1;
@@ -164,7 +170,11 @@ static void test_the_kernel_is_untold_once_and_only_what_it_was_told(Fixture *f,
 	held_recall(f->held, 5);
 	g_assert_cmpuint(f->untolds, ==, 0);
 	grant_now(f, 5);
+	g_assert_cmpuint(held_told(f->held, 5), ==, 0);
 	held_tell(f->held, 5);
+	uint64_t told = held_told(f->held, 5);
+	held_tell(f->held, 5);
+	g_assert_cmpuint(held_told(f->held, 5), >, told);
 	held_recall(f->held, 5);
 	held_recall(f->held, 5);
 	g_assert_cmpuint(f->untolds, ==, 1);
@@ -200,6 +210,24 @@ static void test_the_kernel_is_told_only_names_as_they_are_kept(Fixture *f, gcon
 	g_assert_false(held_tell_name(f->held, 9, "b", 1, 0));
 	held_put_name(f->held, 9, "b", 1, 0, 0);
 	g_assert_true(held_tell_name(f->held, 9, "b", 1, 0));
+}
+
+static void test_a_listing_is_untold_with_its_lease_and_no_lease_comes_twice(Fixture *f, gconstpointer data)
+{
+	g_assert_cmpuint(held_lease(f->held, 5), ==, 0);
+	grant_now(f, 5);
+	uint64_t lease = held_lease(f->held, 5);
+	g_assert_cmpuint(lease, !=, 0);
+	grant_now(f, 5); /* it lasts */
+	g_assert_cmpuint(held_lease(f->held, 5), ==, lease);
+	held_recall(f->held, 5);
+	g_assert_cmpuint(f->listings_untold, ==, 0);
+	grant_now(f, 5);
+	g_assert_cmpuint(held_lease(f->held, 5), !=, lease);
+	held_tell_listing(f->held, 5);
+	f->in_touch = false;
+	g_assert_cmpuint(held_lease(f->held, 5), ==, 0);
+	g_assert_cmpuint(f->listings_untold, ==, 1);
 }
 
 static void test_what_was_used_least_recently_goes_first(Fixture *f, gconstpointer data)
@@ -332,6 +360,7 @@ int main(int argc, char **argv)
 	ADD(the_kernel_is_untold_once_and_only_what_it_was_told);
 	ADD(all_names_are_untold_at_once_and_not_again);
 	ADD(the_kernel_is_told_only_names_as_they_are_kept);
+	ADD(a_listing_is_untold_with_its_lease_and_no_lease_comes_twice);
 	ADD(what_was_used_least_recently_goes_first);
 	ADD(names_go_with_their_directory);
 	ADD(a_name_of_255_bytes_is_kept_and_a_longer_one_not_known);

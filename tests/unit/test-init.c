@@ -40,7 +40,9 @@ static void test_with_others_looks_at_mtime(void)
 	g_assert_true(flags & FUSE_AUTO_INVAL_DATA);
 	g_assert_false(flags & FUSE_EXPLICIT_INVAL_DATA);
 	g_assert_true(flags & FUSE_CACHE_SYMLINKS);
-	g_assert_false(flags & FUSE_NO_OPENDIR_SUPPORT);
+	g_assert_true(flags & FUSE_NO_OPENDIR_SUPPORT);
+	in.minor = 43;
+	g_assert_false(init_flags(&in, &w) & FUSE_NO_OPENDIR_SUPPORT);
 	g_assert_true(out.flags2 & (uint32_t)(FUSE_OVER_IO_URING >> 32));
 	g_assert_cmpuint(out.max_pages, ==, 4096);
 }
