@@ -17,10 +17,11 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		ops_reply(req, r);
 		return;
 	}
-	double timeout = recall_tell(m, ino);
-
+	/* Told from here on, so a recall during the wait makes the kernel ignore
+	 * them. How long the lease lasts is asked after it. */
+	recall_tell(m, ino);
 	ops_co_show_attr(m, &attr);
-	ops_reply_attr(req, &attr, timeout);
+	ops_reply_attr(req, &attr, recall_tell(m, ino));
 }
 
 /* ---- setattr ---- */
