@@ -342,10 +342,13 @@ int coroutine_fn locks_co_set(LockTable *t, uint64_t ino, const LockRange *want,
 void locks_get(LockTable *t, uint64_t ino, const LockRange *want, WireLockKind kind, LockRange *ret)
 {
 	FileLocks *f = g_hash_table_lookup(t->files, &ino);
-	uint32_t at = 0;
-	const LockRange *c = f ? lockset_conflict(&f->sets[kind], want, &at) : NULL;
+	const LockRange *first = NULL, *c;
 
-	*ret = c ? *c : *want;
-	if (!c)
+	/* The set is in no order, and who asks means to go through the file. */
+	for (uint32_t at = 0; f && (c = lockset_conflict(&f->sets[kind], want, &at)); at++)
+		if (!first || c->start < first->start)
+			first = c;
+	*ret = first ? *first : *want;
+	if (!first)
 		ret->type = F_UNLCK;
 }

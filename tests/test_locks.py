@@ -75,6 +75,14 @@ def test_getlk_names_the_range_in_the_way(pair, tree):
     assert b("posix.getlk(3, fcntl.F_WRLCK, 0, 100)")[0] == fcntl.F_UNLCK
 
 
+def test_getlk_names_the_first_range_in_the_way(pair):
+    a, b = pair
+    for start in (20, 5, 40):
+        a(f"fcntl.lockf(3, fcntl.LOCK_EX, 10, {start})")
+    for start, first in ((0, 5), (15, 20), (30, 40)):
+        assert b(f"posix.getlk(3, fcntl.F_WRLCK, {start}, 0)")[1] == first
+
+
 def test_a_waiting_lock_comes_when_the_holder_unlocks(pair):
     a, b = pair
     a(lockf(EX))
