@@ -110,6 +110,21 @@ def _segments(fd):
     return "data beyond the end"
 
 
+def _settled(call, *args):
+    """call(*args), again while a directory can't be found in its new place."""
+    for _ in range(TRIES - 1):
+        try:
+            return call(*args)
+        except OSError as e:
+            if e.errno != errno.ESTALE:
+                raise
+    return call(*args)
+
+
+def _raise(error):
+    raise error
+
+
 def _at(root, path):
     return f"{root}/{path.replace('N', LONG).replace('X', TOO_LONG)}"
 
@@ -312,17 +327,20 @@ class World:
 
     def tree(self, mount=0, times=True):
         """Everything below: {path: what it is}. Names of one file are a group."""
-        root = self.roots[mount % len(self.roots)]
-        found, groups = {}, {}
-        for directory, dirs, files in os.walk(root):
-            for name in sorted([*dirs, *files]):
-                path = os.path.join(directory, name)
-                found[os.path.relpath(path, root)] = _portrait(path, groups, times)
-        found["."] = _portrait(root, groups, times)
-        for inode, paths in groups.items():
-            for path in paths:
-                found[os.path.relpath(path, root)].append(sorted(os.path.relpath(p, root) for p in paths))
-        return found
+        return _settled(_tree, self.roots[mount % len(self.roots)], times)
+
+
+def _tree(root, times):
+    found, groups = {}, {}
+    for directory, dirs, files in os.walk(root, onerror=_raise):
+        for name in sorted([*dirs, *files]):
+            path = os.path.join(directory, name)
+            found[os.path.relpath(path, root)] = _portrait(path, groups, times)
+    found["."] = _portrait(root, groups, times)
+    for inode, paths in groups.items():
+        for path in paths:
+            found[os.path.relpath(path, root)].append(sorted(os.path.relpath(p, root) for p in paths))
+    return found
 
 
 def _portrait(path, groups, times):
@@ -494,7 +512,7 @@ class Arena:
             subject.close()
             reference.close()
             shutil.rmtree(f"{self.local}/{name}")
-            shutil.rmtree(first)
+            _settled(shutil.rmtree, first)
 
 
 def step(subject, reference, op):
