@@ -17,6 +17,7 @@
 #include "fuse/open-table.h"
 #include "fuse/pages.h"
 #include "fuse/pins.h"
+#include "fuse/places.h"
 #include "fuse/xattr-hints.h"
 
 #define OPCODES 64
@@ -41,6 +42,7 @@ struct Mount {
 
 	GQueue requests;         /* of Request.link: under way */
 	CoQueue idle;            /* waits for `requests` to be empty */
+	CoQueue changes;         /* waits for one of them to end */
 	uint64_t early[EARLY_INTERRUPTS]; /* INTERRUPTs whose request is not here yet */
 	uint32_t early_next;
 	uint32_t lock_waits;     /* requests waiting for a lock */
@@ -51,6 +53,7 @@ struct Mount {
 	Pages *pages;            /* the same */
 	HeldBack *heldback;      /* the same, and without a store of our own */
 	Listings *listings;      /* the same */
+	Places *places;          /* the same */
 	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
 	Pins *pins;
 	LockOwners *lock_owners;
@@ -121,6 +124,8 @@ void ops_note_attr(Mount *m, const WireAttr *attr);
 void coroutine_fn ops_co_show_attr(Mount *m, const WireAttr *attr);
 /* Completes an entry whose attributes are at another home. */
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep);
+/* An entry was looked up in parent. Returns when the kernel can take it. */
+void coroutine_fn ops_co_place(Mount *m, uint64_t parent, const WireAttr *attr);
 /* timeout: seconds the kernel may keep the name. */
 void coroutine_fn ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout);
 /* timeout: seconds the kernel may keep them. */

@@ -269,6 +269,7 @@ static void coroutine_fn serve(void *arg)
 	g_queue_unlink(&m->requests, &req->link);
 	m->inflight--;
 	request_done(req);
+	co_queue_wake_all(&m->changes);
 	if (!m->inflight)
 		co_queue_wake_all(&m->idle);
 }
@@ -475,8 +476,10 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 		return NULL;
 	}
 	make_channels(m);
-	if (!opts->alone)
+	if (!opts->alone) {
 		m->pages = pages_new(reactor_uring(m->reactor), m->fd);
+		m->places = places_new();
+	}
 	add_counters(m);
 	ops_file_attach(m);
 	return m;
@@ -562,6 +565,7 @@ void mount_free(Mount *m)
 	recall_detach(m);
 	open_table_free(m->opens);
 	pins_free(m->pins);
+	places_free(m->places);
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);
 	xattr_hints_free(m->xattr_hints);

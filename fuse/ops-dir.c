@@ -77,16 +77,19 @@ static bool is_dot(const char *name)
 /* Adds to the kernel's buffer; returns what it takes or would take. */
 static size_t put_entry(fuse_req_t req, char *buf, size_t room, const Entry *e, bool plus)
 {
+	Mount *m = mount_of(req);
 	struct fuse_entry_param entry;
 
-	ops_fill_entry(mount_of(req), &e->attr, &entry);
+	ops_fill_entry(m, &e->attr, &entry);
 	if (!plus)
 		return fuse_add_direntry(req, buf, room, e->name, &entry.attr, (off_t)e->d.cookie);
 	/* Node id 0: no attributes, look it up when they are wanted. */
 	if (!e->d.have_attr || is_dot(e->name))
 		entry.ino = 0;
 	else
-		ops_note_attr(mount_of(req), &e->attr);
+		ops_note_attr(m, &e->attr);
+	if (entry.ino && m->places && S_ISDIR(e->attr.mode))
+		places_put(m->places, e->attr.ino, request_current()->in->nodeid, reactor_now_ns(m->reactor));
 	return fuse_add_direntry_plus(req, buf, room, e->name, &entry, (off_t)e->d.cookie);
 }
 

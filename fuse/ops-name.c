@@ -82,7 +82,7 @@ static void reply_negative(fuse_req_t req, double timeout)
 		fuse_reply_err(req, ENOENT);
 }
 
-static void reply_found(fuse_req_t req, const WireEntryRep *rep, double timeout)
+static void coroutine_fn reply_found(fuse_req_t req, const WireEntryRep *rep, double timeout)
 {
 	Mount *m = mount_of(req);
 
@@ -97,6 +97,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	WireEntryRep rep;
 	int r = co_lookup(m, parent, name, &rep);
 
+	if (r >= 0)
+		ops_co_place(m, parent, &rep.attr);
 	if (r == -ENOENT)
 		reply_negative(req, recall_tell_name(m, parent, name, 0));
 	else if (r < 0)
@@ -136,6 +138,15 @@ int coroutine_fn ops_co_create(fuse_req_t req, fuse_ino_t parent, const char *na
 	return ops_co_complete(m, ret_rep);
 }
 
+static void coroutine_fn reply_new(fuse_req_t req, fuse_ino_t parent, const WireEntryRep *rep)
+{
+	Mount *m = mount_of(req);
+
+	if (m->places && S_ISDIR(rep->attr.mode))
+		places_put_new(m->places, rep->attr.ino, parent);
+	ops_reply_entry(req, rep, m->timeout);
+}
+
 static void coroutine_fn create_and_reply(fuse_req_t req, fuse_ino_t parent, const char *name, uint32_t mode, uint32_t rdev, const char *target)
 {
 	WireEntryRep rep;
@@ -144,7 +155,7 @@ static void coroutine_fn create_and_reply(fuse_req_t req, fuse_ino_t parent, con
 	if (r < 0)
 		ops_reply(req, r);
 	else
-		ops_reply_entry(req, &rep, mount_of(req)->timeout);
+		reply_new(req, parent, &rep);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)

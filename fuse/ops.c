@@ -2,12 +2,14 @@
  * libfuse's. A handler replies exactly once, on its own coroutine. */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fuse/internal.h"
 
 /* What stdio and cp choose their buffers by: a few dozen pages a call make a
  * call's fixed cost small. */
 #define PREFERRED_BLOCK (64u << 10)
+#define UNLOCK_NS INT64_C(1000000) /* from the reply to a change until the kernel has let go of its locks */
 #define GENERATION 1 /* numbers are never reused */
 
 /* There are none; isatty(3) asks nevertheless, for every file that Python
@@ -115,6 +117,28 @@ void coroutine_fn ops_co_show_attr(Mount *m, const WireAttr *attr)
 		pages_co_show(m->pages, attr);
 	if (m->listings && S_ISDIR(attr->mode))
 		listings_co_show(m->listings, attr->ino);
+}
+
+/* Is an older request under way for which the kernel can't move dir? Only what
+ * is older counts, so nothing waits for ever. */
+static bool is_held_in_place(Mount *m, uint64_t dir)
+{
+	for (GList *link = m->requests.head; link && link->data != request_current(); link = link->next)
+		if (places_is_in_the_way(m->places, dir, link->data))
+			return true;
+	return false;
+}
+
+void coroutine_fn ops_co_place(Mount *m, uint64_t parent, const WireAttr *attr)
+{
+	if (!m->places || !S_ISDIR(attr->mode))
+		return;
+	if (places_may_differ(m->places, attr->ino, parent, reactor_now_ns(m->reactor)) && is_held_in_place(m, attr->ino)) {
+		while (is_held_in_place(m, attr->ino))
+			co_queue_wait(&m->changes);
+		reactor_co_sleep(m->reactor, UNLOCK_NS);
+	}
+	places_put(m->places, attr->ino, parent, reactor_now_ns(m->reactor));
 }
 
 int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)

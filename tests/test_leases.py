@@ -3,6 +3,7 @@ and never longer than that."""
 import mmap
 import os
 import signal
+import stat
 import time
 
 import pytest
@@ -196,6 +197,36 @@ def test_a_stopped_holder_sees_on_waking_what_was_changed_meanwhile(make_cluster
     assert os.fstat(fd).st_size == 5
     assert os.pread(fd, 10, 0) == b"newer"
     os.close(fd)
+
+
+@pytest.mark.parametrize("opcode, change", [
+    ("rename", "os.rename('x/f', 'y/f')"), ("create", "os.close(os.open('a/new', os.O_CREAT | os.O_WRONLY))")])
+def test_a_directory_that_was_moved_there_is_found_here_while_a_change_waits(make_cluster, actor, opcode, change):
+    cluster = make_cluster(2, clients=1, transport="tcp,self")
+    here, there, holder = cluster.mounts
+    for name in ("a/d", "b", "x", "y"):
+        (here / name).mkdir(parents=True)
+    (here / "x" / "f").write_text("")
+    kept = os.open(here / "a" / "d", os.O_DIRECTORY)
+    for name in ("a", "x/f"):
+        os.stat(holder / name)
+    assert os.listdir(holder / "a") == ["d"]
+    os.rename(there / "a" / "d", there / "b" / "d")
+    assert os.listdir(holder / "a") == []
+    changer = actor()
+    changer.do(f"os.chdir({str(here)!r})")
+    counter = f"fuse.requests.{opcode}"
+    before = cluster.peers[0].counters().get(counter, 0)
+    os.kill(cluster.peers[2].pid, signal.SIGSTOP)
+    try:
+        changer.start(change)
+        assert eventually(lambda: cluster.peers[0].counters().get(counter, 0) > before, 10)
+        assert not changer.finished(0)
+        assert stat.S_ISDIR(os.stat(here / "b" / "d").st_mode)
+        changer.result()
+    finally:
+        os.kill(cluster.peers[2].pid, signal.SIGCONT)
+        os.close(kept)
 
 
 def test_a_holder_that_is_cut_off_does_not_go_on_showing_what_it_kept(network, make_cluster):
