@@ -18,6 +18,7 @@
 #include "fuse/pages.h"
 #include "fuse/pins.h"
 #include "fuse/places.h"
+#include "fuse/submounts.h"
 #include "fuse/xattr-hints.h"
 
 #define OPCODES 64
@@ -54,6 +55,9 @@ struct Mount {
 	HeldBack *heldback;      /* the same, and without a store of our own */
 	Listings *listings;      /* the same */
 	Places *places;          /* the same */
+	Submounts *submounts;    /* the same */
+	int64_t names_until_ns;  /* the kernel was told no name to keep for longer */
+	int64_t stuck_until_ns;  /* until then it may use names that no lease covers */
 	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
 	Pins *pins;
 	LockOwners *lock_owners;

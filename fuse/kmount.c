@@ -325,6 +325,11 @@ const char *kmount_path(const Kmount *k)
 	return k->path;
 }
 
+const char *kmount_dev(const Kmount *k)
+{
+	return k->dev;
+}
+
 bool kmount_is_mounted(const Kmount *k)
 {
 	g_autofree char *dev = k->dev ? find_mount(k->path, k->dev) : NULL;

@@ -16,6 +16,8 @@ Kmount *kmount_new(const char *mountpoint, const char *fsname, const char *opts,
 /* Does not unmount. NULL is fine. */
 void kmount_free(Kmount *k);
 const char *kmount_path(const Kmount *k);
+/* "major:minor" of the file system. */
+const char *kmount_dev(const Kmount *k);
 /* Is it still mounted where we mounted it? Never asks the file system. */
 bool kmount_is_mounted(const Kmount *k);
 /* Takes it from the tree, busy or not; 0 also when it is not mounted any

@@ -60,6 +60,8 @@ int coroutine_fn mount_co_change(Mount *m, uint64_t ino, WireOp op, RpcCall *cal
 	if (m->held) {
 		ret_change->n = wire_changes(op, call->req, ret_change->inos);
 		held_begin(m->held, home, ret_change);
+		if (ret_change->n)
+			recall_co_names_gone(m);
 	}
 	int r = rpc_co_call(m->rpc, home, op, call);
 	if (m->held)
@@ -479,6 +481,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	if (!opts->alone) {
 		m->pages = pages_new(reactor_uring(m->reactor), m->fd);
 		m->places = places_new();
+		m->submounts = submounts_new(kmount_dev(m->kmount));
 	}
 	add_counters(m);
 	ops_file_attach(m);
@@ -566,6 +569,7 @@ void mount_free(Mount *m)
 	open_table_free(m->opens);
 	pins_free(m->pins);
 	places_free(m->places);
+	submounts_free(m->submounts);
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);
 	xattr_hints_free(m->xattr_hints);

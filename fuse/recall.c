@@ -10,6 +10,8 @@
 #define LISTINGS_MAX INODES_MAX
 #define TELL_MINOR 32 /* of the protocol: Linux 5.10 */
 #define TELL_MAX_S 86400
+#define ON_ITS_WAY_NS INT64_C(250000000) /* the kernel counts from when it has the reply */
+#define TELL_NAME_MAX_S 4.0 /* what is mounted on ours makes one change wait so long */
 
 /* ---- mapped pages ---- */
 
@@ -70,6 +72,11 @@ void recall_pages_read(Mount *m, uint64_t ino)
 
 /* ---- recalls ---- */
 
+static int64_t now_ns(void)
+{
+	return g_get_monotonic_time() * 1000;
+}
+
 static int coroutine_fn serve_recall(void *ctx, RpcReq *r)
 {
 	Mount *m = ctx;
@@ -81,6 +88,7 @@ static int coroutine_fn serve_recall(void *ctx, RpcReq *r)
 		held_recall(m->held, req->inos[i]);
 		spawn_drop(m, req->inos[i]);
 	}
+	recall_co_names_gone(m);
 	return 0;
 }
 
@@ -105,8 +113,22 @@ static void untold_names(void *arg)
 	struct fuse_out_header out = { .len = sizeof(out), .error = FUSE_NOTIFY_INC_EPOCH_CODE };
 	struct iovec iov = { &out, sizeof(out) };
 
-	if (m->classic)
+	if (m->submounts && submounts_any(m->submounts))
+		m->stuck_until_ns = m->names_until_ns;
+	else if (m->classic)
 		channel_classic_write(m->classic, &iov, 1);
+}
+
+void coroutine_fn recall_co_names_gone(Mount *m)
+{
+	while (m->stuck_until_ns && !m->stopping) {
+		int64_t left_ns = m->stuck_until_ns - now_ns();
+
+		if (left_ns > 0)
+			reactor_co_sleep(m->reactor, left_ns);
+		else
+			m->stuck_until_ns = 0;
+	}
 }
 
 /* ---- listings that the kernel keeps ---- */
@@ -199,7 +221,7 @@ static double seconds_left(Mount *m, uint64_t ino)
 
 	if (!until_ns)
 		return 0;
-	return CLAMP((double)(until_ns - g_get_monotonic_time() * 1000) / 1e9, 0, TELL_MAX_S);
+	return CLAMP((double)(until_ns - now_ns()) / 1e9, 0, TELL_MAX_S);
 }
 
 double recall_tell(Mount *m, uint64_t ino)
@@ -214,5 +236,11 @@ double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino)
 {
 	if (!m->held || m->kernel_minor < FUSE_NOTIFY_INC_EPOCH_MINOR)
 		return m->timeout;
-	return held_tell_name(m->held, dir, name, strlen(name), ino) ? seconds_left(m, dir) : 0;
+	if (m->submounts && submounts_seen(m->submounts) && submounts_any(m->submounts))
+		return 0;
+	if (!held_tell_name(m->held, dir, name, strlen(name), ino))
+		return 0;
+	double left = MIN(seconds_left(m, dir), TELL_NAME_MAX_S);
+	m->names_until_ns = MAX(m->names_until_ns, now_ns() + (int64_t)(left * 1e9) + ON_ITS_WAY_NS);
+	return left;
 }

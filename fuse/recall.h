@@ -11,6 +11,11 @@
  * looked up again (from 6.16 on), which costs calls to us and none to homes;
  * older kernels keep no names.
  *
+ * Nor do kernels keep any while something is mounted on a directory of ours, since
+ * to look names up again is to unmount that (submounts.h). What they were told
+ * before cannot be taken back then: once after each mount(2), the next change or
+ * recall waits until that time is over, less than a lease lasts.
+ *
  * ACLs it keeps until it is told that attributes are stale.
  *
  * Attributes go to the kernel for keeping only in replies to GETATTR: alone
@@ -31,6 +36,8 @@ void recall_detach(Mount *m);
 double recall_tell(Mount *m, uint64_t ino);
 /* The same for a reply to LOOKUP: the name stands for ino, or (0) for nothing. */
 double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino);
+/* Returns when the kernel uses no names that were told before their lease went. */
+void coroutine_fn recall_co_names_gone(Mount *m);
 /* Pages of an open file were read. Where no lease covers them (it is being
  * changed) nobody will say when they go bad: they are dropped after a moment. */
 void recall_pages_read(Mount *m, uint64_t ino);

@@ -4,11 +4,12 @@ import mmap
 import os
 import signal
 import stat
+import subprocess
 import time
 
 import pytest
 
-from harness.env import patience
+from harness.env import ROOT, patience
 from harness.procs import eventually
 
 pytestmark = pytest.mark.limit(120)
@@ -197,6 +198,29 @@ def test_a_stopped_holder_sees_on_waking_what_was_changed_meanwhile(make_cluster
     assert os.fstat(fd).st_size == 5
     assert os.pread(fd, 10, 0) == b"newer"
     os.close(fd)
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root, to mount")
+@pytest.mark.configs("tcp3", "linux54")
+def test_what_is_mounted_on_a_directory_stays_when_names_change(tree):
+    here, there = tree.at(0), tree.at(1)
+    (here / "a" / "on").mkdir(parents=True)
+    assert os.listdir(there) == ["a"] and (there / "a" / "on").is_dir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", here / "a" / "on"], check=True)
+    try:
+        (here / "a" / "on" / "inside").write_text("")
+        for i in range(3):
+            (here / f"here{i}").mkdir()
+            assert (there / f"here{i}").is_dir()
+            (there / f"there{i}").mkdir()
+            assert sorted(os.listdir(here))[-1] == f"there{i}" and (here / f"there{i}").is_dir()
+            (there / f"there{i}").rmdir()
+            assert not (here / f"there{i}").exists()
+            assert os.listdir(here / "a" / "on") == ["inside"]
+        assert os.listdir(there / "a" / "on") == []
+    finally:
+        subprocess.run(["umount", "-l", here / "a" / "on"], check=True)
+    assert os.listdir(here / "a" / "on") == []
 
 
 @pytest.mark.parametrize("opcode, change", [
