@@ -49,8 +49,12 @@ void xattr_hints_forget(XattrHints *h, uint64_t ino)
 
 bool xattr_hints_is_stored(const char *name)
 {
-	return g_str_has_prefix(name, "user.") || g_str_has_prefix(name, "trusted.") ||
-	       g_str_has_prefix(name, "security.") || g_str_has_prefix(name, "system.posix_acl_");
+	static const char *const namespaces[] = { "user.", "trusted.", "security." };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(namespaces); i++)
+		if (g_str_has_prefix(name, namespaces[i]))
+			return name[strlen(namespaces[i])];
+	return !strcmp(name, "system.posix_acl_access") || !strcmp(name, "system.posix_acl_default");
 }
 
 bool xattr_hints_absent(const XattrHints *h, uint64_t ino, const char *name, int64_t now_ns)

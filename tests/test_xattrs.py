@@ -154,3 +154,16 @@ def test_what_the_system_tells_cannot_be_written(tree):
     for name in ("benchfs.status", "benchfs.counters"):
         assert os.getxattr(root, name)
         assert errno_of(os.setxattr, root, name, b"x") in ("EPERM", "EACCES", "EOPNOTSUPP", "EINVAL")
+
+
+@pytest.mark.parametrize("name, error", [("user.", "EINVAL"), ("trusted.", "EINVAL"), ("security.", "EINVAL"),
+                                         ("system.posix_acl_", "EOPNOTSUPP"), ("system.posix_acl_x", "EOPNOTSUPP")])
+def test_a_prefix_alone_names_no_attribute(tree, name, error):
+    if name in ("trusted.", "security."):
+        need_root("setting them")
+    tree.turn("f").touch()
+    for path in tree.all("f"):
+        os.stat(path)
+        assert errno_of(os.getxattr, path, name) == error
+        assert errno_of(os.setxattr, path, name, b"1") == error
+        assert errno_of(os.removexattr, path, name) == error
