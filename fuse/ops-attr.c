@@ -62,7 +62,9 @@ static uint32_t to_valid(const Mount *m, int to_set)
 	if ((uint32_t)to_set & FATTR_KILL_SUIDGID ||
 	    (m->agreed & FUSE_HANDLE_KILLPRIV_V2 && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
 		valid |= WIRE_SET_KILL_SUIDGID;
-	return valid;
+	/* A chown to nobody new, or the kernel before a write, whose wish to clear
+	 * setuid is not told; nothing else sets nothing. */
+	return valid ? valid : WIRE_SET_KILL_SUIDGID;
 }
 
 static int coroutine_fn co_setattr(Mount *m, const WireSetattrReq *req, WireAttr *ret_attr)
@@ -88,7 +90,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 		.mode = st->st_mode, .uid = st->st_uid, .gid = st->st_gid,
 	};
 	WireAttr attr;
-	int r = set.valid ? co_setattr(m, &set, &attr) : mount_co_getattr(m, ino, &attr);
+	int r = co_setattr(m, &set, &attr);
 
 	if (r < 0)
 		ops_reply(req, r);

@@ -123,6 +123,20 @@ def test_chown_clears_setuid_and_setgid(tree):
     assert mode(tree.turn("f")) == 0o755
 
 
+def test_chown_to_nobody_new_clears_setuid_and_setgid(tree):
+    tree.turn("f").touch()
+    tree.turn("f").chmod(0o6711)
+    before = tree.turn("f").stat().st_ctime_ns
+    os.chown(tree.turn("f"), -1, -1)
+    for path in tree.all("f"):
+        assert mode(path) == 0o711
+        assert path.stat().st_ctime_ns > before
+    tree.turn("d").mkdir()
+    tree.turn("d").chmod(0o6711)
+    os.chown(tree.turn("d"), -1, -1)
+    assert mode(tree.turn("d")) == 0o6711
+
+
 def test_a_setgid_directory_hands_down_its_group(tree):
     need_root("chown")
     tree.turn("d").mkdir()

@@ -428,8 +428,7 @@ class Generator:
         return self.rng.choice(MODES)
 
     def some_owners(self):
-        # Both -1 is left out: it takes setuid away, of which FUSE does not tell.
-        return self.rng.choice([(-1, 0), (0, -1), (0, 0), (1000, -1), (-1, 1000), (1000, 65534)])
+        return self.rng.choice([(-1, -1), (-1, 0), (0, -1), (0, 0), (1000, -1), (-1, 1000), (1000, 65534)])
 
     def some_yes(self):
         return self.rng.random() < 0.7
