@@ -39,16 +39,15 @@ static int check(const WireSetattrReq *req, const InodeData *d)
 
 /* A new owner of a program must not inherit what the old one let it do; nor
  * must new bytes. Of directories the bits mean something else. */
-static void kill_privileges(const WireSetattrReq *req, MetaBatch *b, InodeData *d)
+static int coroutine_fn kill_privileges(Server *s, const WireSetattrReq *req, MetaBatch *b, InodeData *d)
 {
 	bool owner = req->valid & (WIRE_SET_UID | WIRE_SET_GID);
 
 	if (S_ISDIR(d->attr.mode))
-		return;
+		return 0;
 	if (owner || (req->valid & WIRE_SET_KILL_SUIDGID))
 		inode_data_kill_suidgid(d);
-	if (owner || (req->valid & WIRE_SET_SIZE))
-		xattrs_kill_capability(b, d);
+	return owner || (req->valid & WIRE_SET_SIZE) ? xattrs_co_kill_capability(s, b, d) : 0;
 }
 
 static void set_owner_and_mode(const WireSetattrReq *req, InodeData *d)
@@ -92,7 +91,9 @@ static int coroutine_fn setattr_locked(Server *s, Inode *inode, const RpcReq *ca
 		if (r < 0)
 			return r;
 	}
-	kill_privileges(req, c.b, d);
+	r = kill_privileges(s, req, c.b, d);
+	if (r < 0)
+		return r;
 	set_owner_and_mode(req, d);
 	if (req->valid & WIRE_SET_MODE) {
 		r = acls_co_chmod(s, c.b, d);

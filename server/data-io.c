@@ -138,14 +138,23 @@ int coroutine_fn data_read(void *ctx, RpcReq *r)
 /* ---- WRITE ---- */
 
 /* What every write does to the inode besides its bytes. */
-static void note_write(Server *s, MetaBatch *b, InodeData *d, uint64_t end, uint32_t flags)
+static int coroutine_fn note_write(Server *s, MetaBatch *b, InodeData *d, uint64_t end, uint32_t flags)
 {
 	d->attr.size = MAX(d->attr.size, end);
 	inode_data_touch(d, true);
-	if (flags & WIRE_WRITE_KILL_SUIDGID) {
-		inode_data_kill_suidgid(d);
-		xattrs_kill_capability(b, d);
-	}
+	if (!(flags & WIRE_WRITE_KILL_SUIDGID))
+		return 0;
+	inode_data_kill_suidgid(d);
+	return xattrs_co_kill_capability(s, b, d);
+}
+
+/* What there is of a write is in the batch and *d. */
+static int coroutine_fn commit_write(Server *s, Inode *inode, MetaBatch *batch, InodeData *d, uint64_t end, uint32_t flags)
+{
+	g_autoptr(MetaBatch) b = batch;
+	int r = note_write(s, b, d, end, flags);
+
+	return r < 0 ? r : data_co_commit(s, inode, g_steal_pointer(&b), d);
 }
 
 static int coroutine_fn write_inline(Server *s, Inode *inode, RpcReq *r)
@@ -170,9 +179,8 @@ static int coroutine_fn write_inline(Server *s, Inode *inode, RpcReq *r)
 	memcpy(bytes->data + q->off, r->in, r->in_len);
 	inode_data_copy(&d, &inode->d);
 	inline_put(b, &d, bytes->data, bytes->len);
-	note_write(s, b, &d, end, q->flags);
 	s->stats.inline_writes++;
-	return data_co_commit(s, inode, b, &d);
+	return commit_write(s, inode, b, &d, end, q->flags);
 }
 
 /* A write that failed half-way must not leave bytes behind the size, where
@@ -200,9 +208,8 @@ static int coroutine_fn write_here(Server *s, Inode *inode, RpcReq *r)
 
 	inode_data_copy(&d, &inode->d);
 	inode_data_set_blocks(&d, s->self, blocks);
-	note_write(s, b, &d, end, q->flags);
 	s->stats.object_writes++;
-	return data_co_commit(s, inode, b, &d);
+	return commit_write(s, inode, b, &d, end, q->flags);
 }
 
 static int coroutine_fn write_mapped(Server *s, Inode *inode, RpcReq *r)
@@ -304,11 +311,9 @@ static int coroutine_fn commit_file(Server *s, Inode *inode, RpcReq *r)
 		return ret;
 	rep->prev_mtime_ns = d.attr.mtime_ns;
 	bool exclusive = q->flags & WIRE_COMMIT_EXCLUSIVE && exclusive_allowed(s, r, inode);
-	MetaBatch *b = meta_batch_new(s->meta);
 
 	exclusive_set(&d, exclusive ? r->peer : PEER_NONE);
-	note_write(s, b, &d, q->end, q->flags);
-	ret = data_co_commit(s, inode, b, &d);
+	ret = commit_write(s, inode, meta_batch_new(s->meta), &d, q->end, q->flags);
 	rep->attr = inode->d.attr;
 	return ret;
 }

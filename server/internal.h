@@ -61,8 +61,8 @@ void fsck_attach(Server *s);    /* FSCK */
 void peer_attach(Server *s);    /* PING PEER_INFO STATFS */
 
 /* xattrs.c, for what clears setuid too (writes, chown): the capabilities of a
- * program go when its owner or its bytes change. */
-void xattrs_kill_capability(MetaBatch *b, const InodeData *d);
+ * program go when its owner or its bytes change. The inode is locked. */
+int coroutine_fn xattrs_co_kill_capability(Server *s, MetaBatch *b, InodeData *d);
 
 /* data.c, for SETATTR and for the removal of inodes. The inode is locked. */
 /* Changes the size of a regular file: batch gets the records (not the inode's,

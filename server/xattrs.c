@@ -250,19 +250,19 @@ static int set_own(Server *s, InodeData *d, const XattrName *n, const RpcReq *r)
 	return xattr_own_set(s, d, n->text, r->in ? r->in : "", r->in_len);
 }
 
-static int coroutine_fn remove_stored(Change *c, InodeData *d, const XattrName *n)
+static int coroutine_fn remove_stored(Server *s, MetaBatch *b, InodeData *d, const XattrName *n)
 {
 	Key key = xattr_key(d->attr.ino, n);
-	int there = exists(c->s, d, n);
+	int there = exists(s, d, n);
 
 	if (there <= 0)
 		return there < 0 ? there : -ENODATA;
 	GByteArray *names = g_byte_array_new();
-	int r = list_names(c->s, d->attr.ino, names);
+	int r = list_names(s, d->attr.ino, names);
 	if (r >= 0 && names->len == n->len + 1)
 		d->attr.flags &= (uint16_t)~WIRE_ATTR_HAS_XATTRS;
 	g_byte_array_free(names, TRUE);
-	meta_batch_delete(c->b, key.data, key.len);
+	meta_batch_delete(b, key.data, key.len);
 	return r;
 }
 
@@ -278,7 +278,7 @@ static int coroutine_fn set_acl(Change *c, InodeData *d, const XattrName *n, con
 		drop = acls_take_mode(d, n->text, r->in, r->in_len, req->flags & WIRE_XATTR_KILL_SGID);
 	if (!drop)
 		return put_stored(c, d, n, r);
-	res = remove_stored(c, d, n);
+	res = remove_stored(c->s, c->b, d, n);
 	return res == -ENODATA ? 0 : res;
 }
 
@@ -289,7 +289,7 @@ static int coroutine_fn change_xattr(Change *c, InodeData *d, const XattrName *n
 	if (r->op == WIRE_SETXATTR && acls_is_name(n->text))
 		return set_acl(c, d, n, r);
 	if (r->op == WIRE_REMOVEXATTR)
-		return own ? xattr_own_set(c->s, d, n->text, NULL, 0) : remove_stored(c, d, n);
+		return own ? xattr_own_set(c->s, d, n->text, NULL, 0) : remove_stored(c->s, c->b, d, n);
 	return own ? set_own(c->s, d, n, r) : put_stored(c, d, n, r);
 }
 
@@ -336,12 +336,12 @@ static int coroutine_fn change_handler(void *ctx, RpcReq *r)
 	return res;
 }
 
-void xattrs_kill_capability(MetaBatch *b, const InodeData *d)
+int coroutine_fn xattrs_co_kill_capability(Server *s, MetaBatch *b, InodeData *d)
 {
-	Key key = key_ino_bytes(d->attr.ino, RECORD_XATTR, CAPABILITY, strlen(CAPABILITY));
+	static const XattrName n = { .len = sizeof(CAPABILITY) - 1, .text = CAPABILITY };
+	int r = remove_stored(s, b, d, &n);
 
-	if (d->attr.flags & WIRE_ATTR_HAS_XATTRS)
-		meta_batch_delete(b, key.data, key.len);
+	return r == -ENODATA ? 0 : r;
 }
 
 void xattrs_attach(Server *s)

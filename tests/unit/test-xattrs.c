@@ -167,6 +167,11 @@ static void coroutine_fn test_capability(Peer *p)
 	g_assert_cmpint(do_setattr(p, (WireSetattrReq) { .ino = f, .valid = WIRE_SET_UID, .uid = 3 }, NULL), ==, 0);
 	g_assert_cmpint(get(p, f, "security.capability", NULL, 0), ==, -ENODATA);
 	assert_xattr(p, f, "user.a", "kept");
+	g_assert_cmpuint(attr_of(p, f).flags & WIRE_ATTR_HAS_XATTRS, !=, 0);
+	g_assert_cmpint(remove_xattr(p, f, "user.a"), ==, 0);
+	g_assert_cmpint(set(p, f, "security.capability", "cap"), ==, 0);
+	g_assert_cmpint(do_setattr(p, (WireSetattrReq) { .ino = f, .valid = WIRE_SET_UID, .uid = 4 }, NULL), ==, 0);
+	g_assert_cmpuint(attr_of(p, f).flags & WIRE_ATTR_HAS_XATTRS, ==, 0);
 }
 
 /* ---- benchfs.* ---- */
