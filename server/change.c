@@ -73,11 +73,8 @@ static int coroutine_fn commit(Change *c)
 	if (r < 0)
 		return r;
 	if (c->count != 0)
-		inode_count_add(c->s, c->b, c->count);
-	r = meta_batch_co_commit(g_steal_pointer(&c->b));
-	if (r < 0 && c->count != 0)
-		inode_count_undo(c->s, c->count);
-	return r;
+		return inode_count_co_commit(c->s, g_steal_pointer(&c->b), c->count);
+	return meta_batch_co_commit(g_steal_pointer(&c->b));
 }
 
 /* What was to lose its last name keeps it. */

@@ -18,6 +18,7 @@ struct InodeCache {
 	GHashTable *inodes; /* number (as a pointer; the hash takes its low bits) -> Inode */
 	GQueue lru;         /* without references, the latest first */
 	uint64_t count;     /* of the store */
+	CoMutex counting;   /* held over each commit that changes it: a later count must not land sooner */
 	uint64_t hits, loads;
 };
 
@@ -441,19 +442,19 @@ bool inode_data_kill_suidgid(InodeData *d)
 
 /* ---- the count ---- */
 
-void inode_count_add(Server *s, MetaBatch *b, int delta)
+int coroutine_fn inode_count_co_commit(Server *s, MetaBatch *b, int delta)
 {
 	Key key = key_slot_name(STORE_SLOT, RECORD_SEQUENCE, NUMBER_INODES);
 	NumberRecord rec = { .version = RECORD_VERSION };
 
-	s->inodes->count += (uint64_t)(int64_t)delta;
-	rec.value = s->inodes->count;
+	co_mutex_lock(&s->inodes->counting);
+	rec.value = s->inodes->count + (uint64_t)(int64_t)delta;
 	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));
-}
-
-void inode_count_undo(Server *s, int delta)
-{
-	s->inodes->count -= (uint64_t)(int64_t)delta;
+	int r = meta_batch_co_commit(b);
+	if (r >= 0)
+		s->inodes->count = rec.value;
+	co_mutex_unlock(&s->inodes->counting);
+	return r;
 }
 
 int coroutine_fn inode_count_co_load(Server *s)

@@ -67,10 +67,9 @@ void inode_unlock_many(Inode *inodes[], uint32_t n);
 Inode *coroutine_fn inode_co_add(struct Server *s, InodeData *d);
 /* After the commit that deleted its records. The caller holds a reference. */
 void inode_set_gone(struct Server *s, Inode *inode);
-/* Adds delta to the count of inodes of this store, in memory and in a batch;
- * where the commit fails inode_count_undo() with the same delta. */
-void inode_count_add(struct Server *s, MetaBatch *b, int delta);
-void inode_count_undo(struct Server *s, int delta);
+/* Commits a batch that changes the count of inodes of this store by delta, the
+ * count with it. As meta_batch_co_commit(). */
+int coroutine_fn inode_count_co_commit(struct Server *s, MetaBatch *b, int delta);
 /* Reads the count; once, before the first change. */
 int coroutine_fn inode_count_co_load(struct Server *s);
 
