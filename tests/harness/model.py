@@ -290,9 +290,10 @@ class World:
             return "no regular file"
         # Where holes begin and end is the file system's own, so put it back.
         here = os.lseek(fd, 0, os.SEEK_CUR)
-        found = _segments(fd)
-        os.lseek(fd, here, os.SEEK_SET)
-        return found
+        try:
+            return _segments(fd)
+        finally:
+            os.lseek(fd, here, os.SEEK_SET)
 
     def do_ftruncate(self, root, slot, size):
         os.ftruncate(self.fd(slot), size)
