@@ -146,8 +146,10 @@ int coroutine_fn ops_co_complete(Mount *m, WireEntryRep *rep)
 	if (rep->have_attr)
 		return 0;
 	int r = mount_co_getattr(m, rep->attr.ino, &rep->attr);
-	/* Removed between the two calls. */
-	return r == -ESTALE ? -ENOENT : r;
+	/* Removed between the two calls; of directories the home still knows what they were. */
+	if (r == -ESTALE || (r >= 0 && S_ISDIR(rep->attr.mode) && rep->attr.nlink == 0))
+		return -ENOENT;
+	return r;
 }
 
 void coroutine_fn ops_reply_entry(fuse_req_t req, const WireEntryRep *rep, double timeout)

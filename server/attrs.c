@@ -17,6 +17,8 @@ static int coroutine_fn getattr(void *ctx, RpcReq *r)
 
 	if (res >= 0)
 		res = inode_co_get(s, req->ino, &inode);
+	if (res == -ENOENT && removed_get(s->removed, req->ino, &rep->attr))
+		return 0;
 	if (res < 0)
 		return res;
 	rep->attr = inode->d.attr;

@@ -1,5 +1,7 @@
 #include "server/change.h"
 
+#include <sys/stat.h>
+
 #include "server/leases.h"
 #include "server/orphans.h"
 
@@ -94,6 +96,8 @@ static void publish(Change *c)
 	for (uint32_t i = 0; i < c->n; i++) {
 		ChangeItem *item = &c->items[i];
 
+		if (item->deleted && S_ISDIR(item->d.attr.mode))
+			removed_put(c->s->removed, &item->d.attr);
 		if (item->deleted)
 			inode_set_gone(c->s, item->inode);
 		else

@@ -4,6 +4,7 @@
 #include "server/inode.h"
 #include "server/meta.h"
 #include "server/object.h"
+#include "server/removed.h"
 #include "server/server.h"
 #include "server/space.h"
 
@@ -32,6 +33,7 @@ struct Server {
 	Sequences *seqs;   /* names.c and others take new inode numbers from it */
 	InodeCache *inodes;
 	Orphans *orphans;
+	Removed *removed;  /* directories: removed.h */
 	Holds *holds;      /* holds.h: what changes that span peers hold here */
 	Txns *txns;        /* txn.h: those changes */
 	Tree *tree;        /* tree.h; used at the root's home */

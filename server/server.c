@@ -18,6 +18,7 @@
 
 #define DEFAULT_CHUNK_SHIFT 22
 #define DEFAULT_INLINE_MAX 4096u
+#define REMOVED_MAX 1024
 #define INLINE_MAX_MAX 65536u
 
 static bool normalise(ServerOptions *o, GError **error)
@@ -81,6 +82,7 @@ static bool open_parts(Server *s, GError **error)
 	s->txns = txns_new(s);
 	s->tree = tree_new();
 	s->orphans = orphans_new(s);
+	s->removed = removed_new(REMOVED_MAX);
 	s->locks = locks_new(s);
 	s->leases = leases_new(s);
 	s->maps = filemaps_new(s);
@@ -199,6 +201,7 @@ void server_free(Server *s)
 	leases_free(s->leases);
 	locks_free(s->locks);
 	orphans_free(s->orphans);
+	removed_free(s->removed);
 	tree_free(s->tree);
 	txns_free(s->txns);
 	holds_free(s->holds);

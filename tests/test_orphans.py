@@ -74,11 +74,24 @@ def test_a_name_can_be_made_again_while_the_old_file_is_open(tree):
     os.close(fd)
 
 
-def test_a_removed_directory_that_is_open_lists_nothing(tree):
-    tree.turn("d").mkdir()
-    fd = os.open(tree.turn("d"), os.O_RDONLY)
-    tree.turn("d").rmdir()
-    names = []
-    problem = errno_of(lambda: names.extend(os.listdir(fd)))
+@pytest.mark.parametrize("how", ["rmdir", "rename"])
+@pytest.mark.parametrize("there", [0, 1])
+def test_a_removed_directory_that_is_open_is_empty_and_without_a_link(tree, how, there):
+    tree.at(0, "d").mkdir()
+    tree.at(0, "d").chmod(0o751)
+    tree.at(0, "e").mkdir()
+    fd = os.open(tree.at(0, "d"), os.O_RDONLY)
+    before = os.fstat(fd)
+    if how == "rmdir":
+        tree.at(there, "d").rmdir()
+    else:
+        tree.at(there, "e").rename(tree.at(there, "d"))
+    after = os.fstat(fd)
+    assert (after.st_ino, after.st_mode, after.st_nlink) == (before.st_ino, before.st_mode, 0)
+    assert os.listdir(fd) == []
+    assert errno_of(os.mkdir, "x", dir_fd=fd) == "ENOENT"
+    assert errno_of(os.open, "x", os.O_CREAT | os.O_WRONLY, dir_fd=fd) == "ENOENT"
+    assert errno_of(os.symlink, "x", "x", dir_fd=fd) == "ENOENT"
+    assert errno_of(os.stat, "x", dir_fd=fd) == "ENOENT"
+    assert tree.at(1, "d").exists() == (how == "rename")
     os.close(fd)
-    assert problem in (None, "ENOENT", "ESTALE") and names == []
