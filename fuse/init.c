@@ -109,7 +109,7 @@ static uint64_t wanted(const InitWishes *wishes, uint32_t kernel_minor)
 		FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_ATOMIC_O_TRUNC |
 		FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES |
 		/* default ACLs take the umask's place, so it is the home's to apply */
-		FUSE_POSIX_ACL | FUSE_DONT_MASK |
+		FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_EXPORT_SUPPORT |
 		FUSE_SETXATTR_EXT | FUSE_ABORT_ERROR | FUSE_INIT_EXT | FUSE_CACHE_SYMLINKS;
 
 	if (wishes->alone)

@@ -91,12 +91,48 @@ static void coroutine_fn reply_found(fuse_req_t req, const WireEntryRep *rep, do
 	ops_reply_entry(req, rep, timeout);
 }
 
+/* The kernel has a file handle (open_by_handle_at(2), NFS) of an inode that it
+ * does not know: "." is that inode itself, of whatever kind, ".." where a directory
+ * is. Neither is a name that anybody keeps. */
+static void coroutine_fn lookup_by_handle(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	Mount *m = mount_of(req);
+	NameMsg msg = { .req = { .dir = ino } };
+	WireEntryRep rep = { .attr = { .ino = ino } };
+	RpcCall call = { .req = &msg, .rep = &rep };
+	int r = 0;
+
+	if (name[1]) {
+		msg.req.name_len = (uint16_t)ops_put_name(msg.name, name);
+		call.req_len = (uint32_t)(sizeof(msg.req) + msg.req.name_len);
+		r = mount_co_call(m, ino, WIRE_LOOKUP, &call);
+	}
+	if (r >= 0)
+		r = ops_co_complete(m, &rep);
+	/* What has no name any more is for those alone who have it open. */
+	if (r >= 0 && (rep.attr.nlink == 0 || open_table_is_dead(m->opens, rep.attr.ino)))
+		r = -ENOENT;
+	if (r < 0)
+		ops_reply(req, r);
+	else
+		ops_reply_entry(req, &rep, 0);
+}
+
+static bool is_dot(const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	Mount *m = mount_of(req);
 	WireEntryRep rep;
-	int r = co_lookup(m, parent, name, &rep);
 
+	if (is_dot(name)) {
+		lookup_by_handle(req, parent, name);
+		return;
+	}
+	int r = co_lookup(m, parent, name, &rep);
 	if (r >= 0)
 		ops_co_place(m, parent, &rep.attr);
 	if (r == -ENOENT)

@@ -5,6 +5,8 @@ import threading
 
 import pytest
 
+from harness import posix
+from harness.env import need_root
 from harness.procs import errno_of
 
 pytestmark = pytest.mark.core
@@ -157,3 +159,24 @@ def test_one_of_two_names_removed_elsewhere_leaves_one_link(tree):
     tree.at(2, "b").unlink()
     assert os.fstat(fd).st_nlink == 0 and os.read(fd, 5) == b"x"
     os.close(fd)
+
+
+# ---- by handle ----
+
+def test_what_a_mount_has_never_looked_up_is_opened_by_its_handle(tree):
+    need_root("open_by_handle_at")
+    tree.at(0, "d", "e").mkdir(parents=True)
+    tree.at(0, "d", "e", "f").write_text("inside")
+    tree.at(0, "d", "gone").write_text("")
+    handles = {name: posix.handle_of(tree.at(0, "d", name)) for name in ("e", "e/f", "gone")}
+    tree.at(0, "d", "gone").unlink()
+    top = os.open(tree.at(1), os.O_DIRECTORY)
+    fd = posix.open_handle(top, handles["e/f"], os.O_RDONLY)
+    assert os.read(fd, 10) == b"inside"
+    os.close(fd)
+    fd = posix.open_handle(top, handles["e"], os.O_DIRECTORY)
+    assert os.listdir(fd) == ["f"]
+    assert os.readlink(f"/proc/self/fd/{fd}") == os.fspath(tree.at(1, "d", "e"))
+    os.close(fd)
+    assert errno_of(posix.open_handle, top, handles["gone"], os.O_RDONLY) == "ESTALE"
+    os.close(top)

@@ -27,6 +27,17 @@ def renameat2(old, new, flags):
     _check(libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags), os.fspath(old))
 
 
+def handle_of(path):
+    """What name_to_handle_at(2) says of a path: its bytes."""
+    handle = ctypes.create_string_buffer(struct.pack("Ii128x", 128, 0))
+    _check(libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), handle, ctypes.byref(ctypes.c_int()), 0), path)
+    return handle.raw
+
+
+def open_handle(mount_fd, handle, flags):
+    return _check(libc.open_by_handle_at(mount_fd, handle, flags))
+
+
 def fallocate(fd, mode, offset, length):
     _check(libc.fallocate(fd, mode, offset, length))
 
