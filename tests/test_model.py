@@ -58,6 +58,18 @@ def test_two_creators_of_one_name_fit_no_order(tmp_path):
     assert not race_of(tmp_path, [(create, "EEXIST")], [(create, "EEXIST")], tree=tree)
 
 
+def test_a_link_of_what_was_just_renamed_fits(tmp_path):
+    world = model.World([tmp_path / "local"])
+    (tmp_path / "local").mkdir()
+    world.do([0, "create_excl", "c", 0o644])
+    world.do([0, "link", "c", "b"])
+    setup = [[0, "create_excl", "a", 0o644]]
+    programs = [[[0, "rename", "a", "c", 0], [0, "rmdir", "b"]], [[1, "link", "a", "b"]]]
+    results = [[None, "ENOENT"], [None]]
+    assert model.race_explained(tmp_path, setup, programs, results, world.tree(times=False))
+    assert not model.race_explained(tmp_path, [], programs, results, world.tree(times=False))
+
+
 def test_a_difference_is_shrunk_to_what_it_takes():
     ops = list(range(200))
     assert model.shrink(lambda some: 17 in some and 141 in some, ops) == [17, 141]
