@@ -52,10 +52,14 @@ static int coroutine_fn co_lookup_once(Mount *m, fuse_ino_t parent, const char *
 		r = ask_home(m, parent, name, ret_rep);
 	if (r >= 0 && !ret_rep->attr.ino)
 		r = -ENOENT;
-	return r < 0 ? r : ops_co_complete(m, ret_rep);
+	if (r < 0)
+		return r;
+	r = ops_co_complete(m, ret_rep);
+	return r == -ENOENT ? -EAGAIN : r;
 }
 
-/* The home's question whether it is open may have overtaken the answer, or the
+/* What the name stood for may have been removed before its own home was asked, or
+ * the home's question whether it is open may have overtaken the answer, or the
  * batch that removes the name is still on its way to the log: soon the name is
  * gone, or stands for something else. */
 static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name, WireEntryRep *ret_rep)
@@ -64,11 +68,11 @@ static int coroutine_fn co_lookup(Mount *m, fuse_ino_t parent, const char *name,
 
 	for (int tries = 0; tries < LOOKUP_TRIES; tries++) {
 		r = co_lookup_once(m, parent, name, ret_rep);
-		if (r < 0 || !open_table_is_dead(m->opens, ret_rep->attr.ino))
+		if (r != -EAGAIN && (r < 0 || !open_table_is_dead(m->opens, ret_rep->attr.ino)))
 			break;
 		reactor_co_sleep(m->reactor, LOOKUP_PAUSE_NS << tries);
 	}
-	return r;
+	return r == -EAGAIN ? -ENOENT : r;
 }
 
 static void reply_negative(fuse_req_t req, double timeout)

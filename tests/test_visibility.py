@@ -133,3 +133,20 @@ def test_writers_on_all_mounts_fill_their_own_parts_of_one_file(tree, actor):
         for i in range(3):
             whole = (part - 7000 + 7000) // 7001 * 7001
             assert data[i * part:i * part + whole - 7001] == bytes([i + 65]) * (whole - 7001)
+
+
+def test_a_directory_that_others_replace_is_there_all_the_time(tree, actor):
+    tree.at(0, "d").mkdir()
+    others = [actor(), actor()]
+    for i, one in enumerate(others):
+        one.do(f"""
+def replace(times):
+    for n in range(times):
+        os.mkdir({str(tree.at(i, f'new{i}'))!r})
+        os.rename({str(tree.at(i, f'new{i}'))!r}, {str(tree.at(i, 'd'))!r})
+""")
+        one.start("replace(400)")
+    while not all(one.finished(0) for one in others):
+        os.stat(tree.at(2, "d"))
+    for one in others:
+        one.result()
