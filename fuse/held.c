@@ -444,6 +444,16 @@ uint64_t held_told(Held *h, uint64_t ino)
 	return i ? i->told : 0;
 }
 
+bool held_tell_attr(Held *h, const WireAttr *attr)
+{
+	HeldInode *i = find(h, attr->ino);
+
+	if (!i || !i->has_attr || i->attr.ctime_ns != attr->ctime_ns || i->attr.size != attr->size)
+		return false;
+	held_tell(h, attr->ino);
+	return true;
+}
+
 bool held_tell_name(Held *h, uint64_t dir, const char *name, size_t len, uint64_t ino)
 {
 	HeldInode *i = find(h, dir);

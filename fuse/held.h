@@ -116,6 +116,9 @@ void held_end(Held *h, HeldChange *c);
 
 /* Its attributes, as kept, are on their way to the kernel, for it to keep. */
 void held_tell(Held *h, uint64_t ino);
+/* The same for attributes that were asked for a while ago. False: they are not
+ * what is kept, so the kernel must not keep them either. */
+bool held_tell_attr(Held *h, const WireAttr *attr);
 /* When that was last done; 0: it has none of them. No two times are the same. */
 uint64_t held_told(Held *h, uint64_t ino);
 /* The same for a name in a directory, or, with ino 0, that there is none of that

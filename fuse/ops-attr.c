@@ -17,11 +17,9 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		ops_reply(req, r);
 		return;
 	}
-	/* Told from here on, so a recall during the wait makes the kernel ignore
-	 * them. How long the lease lasts is asked after it. */
-	recall_tell(m, ino);
+	/* Waits, so only then it is clear whether the kernel may keep them. */
 	ops_co_show_attr(m, &attr);
-	ops_reply_attr(req, &attr, recall_tell(m, ino));
+	ops_reply_attr(req, &attr, recall_tell(m, &attr));
 }
 
 /* ---- setattr ---- */

@@ -159,9 +159,8 @@ static void coroutine_fn serve_statx(Mount *m, Request *req)
 		reply(req, r, NULL, 0);
 		return;
 	}
-	recall_tell(m, req->in->nodeid); /* as op_getattr() */
 	ops_co_show_attr(m, &attr);
-	out.attr_valid_nsec = split_timeout(recall_tell(m, req->in->nodeid), &out.attr_valid);
+	out.attr_valid_nsec = split_timeout(recall_tell(m, &attr), &out.attr_valid);
 	fill_statx(&attr, &out.stat);
 	reply(req, 0, &out, sizeof(out));
 }

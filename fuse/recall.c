@@ -25,14 +25,14 @@ typedef struct PageDrop {
 
 /* Not at once: the recall comes before its change, so pages read right after it
  * would still be old; and a call that has just asked for attributes would not get
- * to know a new size (pages.h). */
+ * to know a new size (pages.h). Who has asked since has seen to it. */
 static void coroutine_fn drop_once(PageDrop *d)
 {
 	Mount *m = d->m;
 
 	reactor_co_sleep(m->reactor, MOMENT_NS);
 	d->again = false;
-	if (!m->stopping)
+	if (!m->stopping && !held_pages_good(m->held, d->ino))
 		pages_co_drop(m->pages, d->ino);
 }
 
@@ -224,12 +224,13 @@ static double seconds_left(Mount *m, uint64_t ino)
 	return CLAMP((double)(until_ns - now_ns()) / 1e9, 0, TELL_MAX_S);
 }
 
-double recall_tell(Mount *m, uint64_t ino)
+double recall_tell(Mount *m, const WireAttr *attr)
 {
 	if (!m->held || m->kernel_minor < TELL_MINOR)
 		return m->timeout;
-	held_tell(m->held, ino);
-	return seconds_left(m, ino);
+	if (!held_tell_attr(m->held, attr))
+		return 0;
+	return seconds_left(m, attr->ino);
 }
 
 double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino)

@@ -31,9 +31,9 @@
 /* Registers RECALL; makes m->held. Only where there can be other mounts. */
 void recall_attach(Mount *m);
 void recall_detach(Mount *m);
-/* Attributes of ino, just got from mount_co_getattr(), go into a reply to
- * GETATTR or STATX: how many seconds the kernel may keep them. */
-double recall_tell(Mount *m, uint64_t ino);
+/* Attributes go into a reply to GETATTR or STATX, without a yield from here: how
+ * many seconds the kernel may keep them. */
+double recall_tell(Mount *m, const WireAttr *attr);
 /* The same for a reply to LOOKUP: the name stands for ino, or (0) for nothing. */
 double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino);
 /* Returns when the kernel uses no names that were told before their lease went. */

@@ -202,6 +202,17 @@ static void test_all_names_are_untold_at_once_and_not_again(Fixture *f, gconstpo
 	g_assert_cmpuint(f->names_untold, ==, 2);
 }
 
+static void test_the_kernel_is_told_only_attributes_as_they_are_kept(Fixture *f, gconstpointer data)
+{
+	WireAttr old = { .ino = 5, .size = 10, .ctime_ns = 100 }, now = { .ino = 5, .size = 10, .ctime_ns = 200 };
+	HeldAsk ask = held_ask(f->held, 0);
+
+	g_assert_false(held_tell_attr(f->held, &old)); /* nothing is kept */
+	g_assert_true(held_grant(f->held, &ask, &now));
+	g_assert_false(held_tell_attr(f->held, &old));
+	g_assert_true(held_tell_attr(f->held, &now));
+}
+
 static void test_the_kernel_is_told_only_names_as_they_are_kept(Fixture *f, gconstpointer data)
 {
 	g_assert_false(held_tell_name(f->held, 9, "a", 1, 77));
@@ -359,6 +370,7 @@ int main(int argc, char **argv)
 	ADD(losing_touch_ends_all_of_a_term);
 	ADD(the_kernel_is_untold_once_and_only_what_it_was_told);
 	ADD(all_names_are_untold_at_once_and_not_again);
+	ADD(the_kernel_is_told_only_attributes_as_they_are_kept);
 	ADD(the_kernel_is_told_only_names_as_they_are_kept);
 	ADD(a_listing_is_untold_with_its_lease_and_no_lease_comes_twice);
 	ADD(what_was_used_least_recently_goes_first);
