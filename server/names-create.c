@@ -12,6 +12,9 @@
 
 /* What a new inode takes of the store, roughly. */
 #define CREATE_BYTES 1024
+/* Inside this file: the name is there already. */
+#define FOUND (-EALREADY)
+#define FIND_TRIES 1000
 
 void names_new_inode(const InodeData *dir, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, InodeData *ret_d)
 {
@@ -116,7 +119,7 @@ static uint16_t directory_peer(Server *s, uint16_t wanted)
 static int coroutine_fn create_locked(Server *s, Entry *e, const WireCreateReq *req, const RpcReq *r, WireEntryRep *rep)
 {
 	if (e->ino != 0)
-		return req->flags & WIRE_CREATE_EXCL ? -EEXIST : entry_co_reply(s, e->ino, e->mode, NULL, rep);
+		return req->flags & WIRE_CREATE_EXCL ? -EEXIST : FOUND;
 	int res = space_take(s->space, CREATE_BYTES);
 	if (res < 0)
 		return res;
@@ -125,31 +128,49 @@ static int coroutine_fn create_locked(Server *s, Entry *e, const WireCreateReq *
 	return create_here(s, e, req, r, rep);
 }
 
+static int coroutine_fn create_once(Server *s, Entry *e, const RpcReq *r, WireEntryRep *rep)
+{
+	int res = entry_co_lock(s, e, 1, NULL);
+
+	if (res < 0)
+		return res;
+	res = create_locked(s, e, r->req, r, rep);
+	if (res >= 0 && leases_grant_own(s, r, e->dir)) {
+		rep->lease |= WIRE_LEASE_DIR;
+		rep->dir = e->dir->d.attr;
+	}
+	entry_unlock(e, 1, NULL);
+	return res == NAMES_ACROSS ? names_co_make_across(s, e, r, rep) : res;
+}
+
+/* What is there already is looked at without its lock: asking who holds its size
+ * back takes that (exclusive.h). It may have gone by then. */
+static int coroutine_fn create_or_find(Server *s, Entry *e, const RpcReq *r, WireEntryRep *rep)
+{
+	for (uint32_t tries = 0; tries < FIND_TRIES; tries++) {
+		int res = create_once(s, e, r, rep);
+
+		if (res != FOUND)
+			return res;
+		res = entry_co_reply(s, e->ino, e->mode, NULL, rep);
+		if (res != -ENOENT)
+			return res;
+	}
+	return -EIO;
+}
+
 int coroutine_fn names_create(void *ctx, RpcReq *r)
 {
 	Server *s = ctx;
 	const WireCreateReq *req = r->req;
-	WireEntryRep *rep = r->rep;
 	Entry e = { 0 };
 	int res = check_type(req, r);
 
 	if (res < 0)
 		return res;
 	res = entry_co_open(s, r, req->dir, sizeof(*req), 0, req->name_len, &e);
-	if (res < 0)
-		goto out;
-	res = entry_co_lock(s, &e, 1, NULL);
-	if (res < 0)
-		goto out;
-	res = create_locked(s, &e, req, r, rep);
-	if (res >= 0 && leases_grant_own(s, r, e.dir)) {
-		rep->lease |= WIRE_LEASE_DIR;
-		rep->dir = e.dir->d.attr;
-	}
-	entry_unlock(&e, 1, NULL);
-	if (res == NAMES_ACROSS)
-		res = names_co_make_across(s, &e, r, rep);
-out:
+	if (res >= 0)
+		res = create_or_find(s, &e, r, r->rep);
 	entry_close(s, &e);
 	return res;
 }

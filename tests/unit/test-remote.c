@@ -7,6 +7,7 @@
 
 #include "common/ino.h"
 #include "server/entry.h"
+#include "server/exclusive.h"
 #include "server/record.h"
 #include "tests/unit/server-fixture.h"
 
@@ -259,6 +260,56 @@ static void test_orphans(Pair *pair, gconstpointer data)
 	reactor_run_co(pair->p[0].reactor, co_orphans, pair);
 }
 
+/* ---- what the other peer holds back ---- */
+
+static int coroutine_fn held_back(void *ctx, RpcReq *r)
+{
+	const WireAttr *attr = ctx;
+
+	*(WireHeldBack *)r->rep = (WireHeldBack) {
+		.ino = attr->ino, .end = 100, .base_ns = attr->mtime_ns, .mtime_ns = attr->mtime_ns + 1, .ctime_ns = attr->ctime_ns + 1,
+	};
+	return 0;
+}
+
+static void coroutine_fn set_holder(Peer *p, uint64_t ino, uint16_t peer)
+{
+	InodeData d;
+	Inode *inode;
+
+	g_assert_cmpint(inode_co_get_as_is(p->server, ino, &inode), ==, 0);
+	inode_data_copy(&d, &inode->d);
+	exclusive_set(&d, peer);
+	inode_publish(inode, &d);
+	inode_unref(p->server, inode);
+}
+
+/* Who makes what is there already asks for it with the name locked. */
+static void coroutine_fn co_found(void *arg)
+{
+	Pair *pair = arg;
+	Peer *a = &pair->p[0];
+	WireCreateReq again = { .dir = INO_ROOT, .mode = S_IFREG | 0644, .peer = PEER_NONE };
+	uint64_t f = make_file(a, INO_ROOT, "f");
+	WireAttr before = attr_of(a, f);
+	WireEntryRep rep;
+
+	rpc_serve(pair->p[1].rpc, WIRE_HELD_BACK, held_back, &before);
+	set_holder(a, f, 1);
+	g_assert_cmpint(do_create_as(a, again, "f", NULL, &rep), ==, 0);
+	g_assert_cmpuint(rep.attr.ino, ==, f);
+	g_assert_cmpuint(rep.created, ==, 0);
+	g_assert_cmpuint(rep.attr.size, ==, 100);
+	again.flags = WIRE_CREATE_EXCL;
+	set_holder(a, f, 1);
+	g_assert_cmpint(do_create_as(a, again, "f", NULL, &rep), ==, -EEXIST);
+}
+
+static void test_found(Pair *pair, gconstpointer data)
+{
+	reactor_run_co(pair->p[0].reactor, co_found, pair);
+}
+
 /* ---- the other peer is away ---- */
 
 static uint64_t left;
@@ -318,6 +369,7 @@ int main(int argc, char **argv)
 #define TEST(name, fn) g_test_add("/remote/" name, Pair, NULL, set_up, fn, tear_down)
 	TEST("directories", test_directories);
 	TEST("orphans", test_orphans);
+	TEST("found", test_found);
 	TEST("away", test_away);
 	return g_test_run();
 }
