@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/autoclose.h"
+#include "common/ino.h"
 
 #define FILE_NAME "held-back"
 #define MAGIC UINT64_C(0x31444c4548534642) /* "BFSHELD1" */
@@ -107,6 +109,31 @@ static Entry *add_entry(HeldBack *h, Slot *slot)
 	return e;
 }
 
+static void free_slot(HeldBack *h, Slot *slot)
+{
+	__atomic_store_n(&slot->held.ino, 0, __ATOMIC_RELEASE);
+	h->free[h->n_free++] = (uint32_t)(slot - h->file->slots);
+}
+
+/* After a power failure one that was given back may be there again, beside what
+ * came later. */
+static void load_slot(HeldBack *h, Slot *slot)
+{
+	Entry *e = find(h, slot->held.ino);
+	Slot *older = slot;
+
+	if (slot->held.ino && !heldback_valid(&slot->held, slot->held.ino, map_peer_count(rpc_map(h->rpc))))
+		g_warning("what was held back of inode %#" PRIx64 " makes no sense, ignoring", slot->held.ino);
+	else if (slot->held.ino && !e) {
+		add_entry(h, slot);
+		return;
+	} else if (slot->held.ino && slot->held.mtime_ns > e->slot->held.mtime_ns) {
+		older = e->slot;
+		e->slot = slot;
+	}
+	free_slot(h, older);
+}
+
 static bool load(HeldBack *h, const char *path, GError **error)
 {
 	if (h->file->magic == 0)
@@ -115,14 +142,8 @@ static bool load(HeldBack *h, const char *path, GError **error)
 		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no file of sizes held back, or of another version", path);
 		return false;
 	}
-	for (uint32_t i = SLOTS; i-- > 0;) {
-		Slot *slot = &h->file->slots[i];
-
-		if (slot->held.ino && heldback_valid(&slot->held, slot->held.ino, map_peer_count(rpc_map(h->rpc))))
-			add_entry(h, slot);
-		else
-			h->free[h->n_free++] = i;
-	}
+	for (uint32_t i = SLOTS; i-- > 0;)
+		load_slot(h, &h->file->slots[i]);
 	return true;
 }
 
@@ -134,7 +155,7 @@ bool heldback_any(const WireHeldBack *held)
 bool heldback_valid(const WireHeldBack *held, uint64_t ino, uint32_t peers)
 {
 	/* More blocks than a file can have would overflow their sum. */
-	return held->ino == ino && held->end <= INT64_MAX && held->blocks <= UINT64_C(1) << 52 && held->target < peers;
+	return held->ino == ino && ino_valid(ino) && held->end <= INT64_MAX && held->blocks <= UINT64_C(1) << 52 && held->target < peers;
 }
 
 WireHeldBack heldback_get(const HeldBack *h, uint64_t ino)
@@ -208,10 +229,9 @@ void heldback_drop(HeldBack *h, const WireHeldBack *held)
 {
 	Entry *e = find(h, held->ino);
 
-	if (!e || e->asking || e->slot->held.mtime_ns != held->mtime_ns || e->slot->held.base_ns != held->base_ns)
+	if (!e || e->asking || e->settling || e->slot->held.mtime_ns != held->mtime_ns || e->slot->held.base_ns != held->base_ns)
 		return;
-	__atomic_store_n(&e->slot->held.ino, 0, __ATOMIC_RELEASE);
-	h->free[h->n_free++] = (uint32_t)(e->slot - h->file->slots);
+	free_slot(h, e->slot);
 	h->files--;
 	g_hash_table_remove(h->entries, &held->ino);
 }
@@ -223,7 +243,7 @@ typedef struct Settle {
 	uint64_t ino;
 } Settle;
 
-/* The entry stays while it is being settled: only this drops it. */
+/* heldback_drop() leaves the entry meanwhile. */
 static void coroutine_fn settle(void *arg)
 {
 	Settle *s = arg;

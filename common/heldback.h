@@ -62,7 +62,8 @@ void heldback_failed(HeldBack *h, uint64_t ino);
 bool heldback_put(HeldBack *h, const WireHeldBack *held);
 /* What is held back of an inode; ino 0: nothing. */
 WireHeldBack heldback_get(const HeldBack *h, uint64_t ino);
-/* Its home knows; ignored where the slot says something else by now. */
+/* Its home knows; ignored where the slot says something else by now, and while
+ * it is being asked for or settled, whose end gives the slot back. */
 void heldback_drop(HeldBack *h, const WireHeldBack *held);
 /* Was anything held back under that lease? */
 bool heldback_any(const WireHeldBack *held);

@@ -15,9 +15,14 @@ static uint16_t holder(const InodeData *d)
 	return d->flags & INODE_EXCLUSIVE ? (uint16_t)(d->flags >> HOLDER_SHIFT) : PEER_NONE;
 }
 
+static bool is_holder(const InodeData *d, uint16_t peer)
+{
+	return peer != PEER_NONE && holder(d) == peer;
+}
+
 bool exclusive_is_holder(const Inode *inode, uint16_t peer)
 {
-	return peer != PEER_NONE && holder(&inode->d) == peer;
+	return is_holder(&inode->d, peer);
 }
 
 void exclusive_set(InodeData *d, uint16_t peer)
@@ -59,7 +64,7 @@ int exclusive_merge(Server *s, InodeData *d, const RpcReq *r, const WireHeldBack
 		return 0;
 	if (!heldback_valid(held, d->attr.ino, map_peer_count(s->map)))
 		return -EINVAL;
-	if (holder(d) == r->peer && d->attr.mtime_ns == held->base_ns && heldback_any(held))
+	if (is_holder(d, r->peer) && d->attr.mtime_ns == held->base_ns && heldback_any(held))
 		take_over(d, held);
 	return 0;
 }

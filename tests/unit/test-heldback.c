@@ -2,11 +2,13 @@
 #include "common/heldback.h"
 #include "common/ino.h"
 #include "server-fixture.h"
+#include "server/exclusive.h"
 
 typedef struct Fixture {
 	Peer peer;
 	HeldBack *h;
 	uint64_t recalled, settling; /* what the user was told last */
+	WireHeldBack drop;           /* then, of the same inode */
 } Fixture;
 
 static void on_recalled(void *arg, uint64_t ino)
@@ -16,7 +18,13 @@ static void on_recalled(void *arg, uint64_t ino)
 
 static void on_settling(void *arg, uint64_t ino)
 {
-	((Fixture *)arg)->settling = ino;
+	Fixture *f = arg;
+
+	f->settling = ino;
+	if (f->drop.ino != ino)
+		return;
+	heldback_drop(f->h, &f->drop);
+	g_assert_cmpint(heldback_get(f->h, ino).mtime_ns, ==, f->drop.mtime_ns);
 }
 
 static void open_file(Fixture *f)
@@ -106,14 +114,20 @@ static void test_what_belongs_to_another_lease_does_not_mix(Fixture *f, gconstpo
 	g_assert_cmpint(mtime_of(f, 7), ==, 100);
 }
 
+/* As when it is killed. */
+static void end_process(Fixture *f)
+{
+	heldback_free(g_steal_pointer(&f->h));
+	peer_stop(&f->peer);
+	peer_start(&f->peer);
+}
+
 static void test_the_next_process_finds_it(Fixture *f, gconstpointer data)
 {
 	g_assert_true(put(f, 7, 100));
 	g_assert_true(put(f, 8, 200));
 	g_assert_true(put(f, 7, 300));
-	heldback_free(f->h); /* as when it is killed */
-	peer_stop(&f->peer);
-	peer_start(&f->peer);
+	end_process(f);
 	open_file(f);
 	g_assert_cmpint(mtime_of(f, 7), ==, 300);
 	g_assert_cmpint(mtime_of(f, 8), ==, 200);
@@ -185,6 +199,47 @@ static void test_it_is_settled_by_itself(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(f->settling, ==, ino_make(0, 12345));
 }
 
+/* As by a COMMIT that was under way before. */
+static void test_it_stays_while_it_is_being_settled(Fixture *f, gconstpointer data)
+{
+	f->drop = held(ino_make(0, 12345), 100);
+	test_it_is_settled_by_itself(f, data);
+	g_assert_cmpuint(files(f), ==, 0);
+}
+
+/* Of pages of the file that were written at different times. */
+static void test_of_one_that_is_there_twice_the_later_counts(Fixture *f, gconstpointer data)
+{
+	g_autofree char *path = g_build_filename(f->peer.dir, "held-back", NULL);
+	WireHeldBack later = held(7, 300);
+	g_autofree char *text = NULL;
+	gsize len;
+
+	g_assert_true(put(f, 7, 200));
+	end_process(f);
+	g_assert_true(g_file_get_contents(path, &text, &len, NULL));
+	for (gsize at = 64 * 3; at < 64 * 6; at += 64)
+		memcpy(text + at, &later, sizeof(later));
+	g_assert_true(g_file_set_contents(path, text, (gssize)len, NULL));
+	open_file(f);
+	g_assert_cmpuint(files(f), ==, 1);
+	g_assert_cmpint(mtime_of(f, 7), ==, 300);
+	heldback_drop(f->h, &later);
+	end_process(f);
+	open_file(f);
+	g_assert_cmpuint(files(f), ==, 0);
+}
+
+static void test_who_has_no_store_holds_nothing_back(Fixture *f, gconstpointer data)
+{
+	RpcReq client = { .peer = PEER_NONE };
+	InodeData d = { .attr = { .ino = 7, .mtime_ns = 10 } };
+	WireHeldBack one = held(7, 100);
+
+	g_assert_cmpint(exclusive_merge(f->peer.server, &d, &client, &one), ==, 0);
+	g_assert_cmpuint(d.attr.size, ==, 0);
+}
+
 static void test_other_files_are_refused(Fixture *f, gconstpointer data)
 {
 	g_autofree char *path = g_build_filename(f->peer.dir, "held-back", NULL);
@@ -210,6 +265,8 @@ static void test_what_makes_no_sense_is_not_valid(void)
 
 	g_assert_true(heldback_valid(&good, 7, 1));
 	g_assert_false(heldback_valid(&good, 8, 1));
+	bad = good, bad.ino = UINT64_MAX;
+	g_assert_false(heldback_valid(&bad, UINT64_MAX, 1));
 	bad = good, bad.target = 1;
 	g_assert_false(heldback_valid(&bad, 7, 1));
 	bad = good, bad.end = UINT64_MAX;
@@ -229,6 +286,9 @@ int main(int argc, char **argv)
 	ADD(a_home_that_asks_ends_the_lease_and_is_answered);
 	ADD(what_a_home_may_believe_is_kept);
 	ADD(it_is_settled_by_itself);
+	ADD(it_stays_while_it_is_being_settled);
+	ADD(of_one_that_is_there_twice_the_later_counts);
+	ADD(who_has_no_store_holds_nothing_back);
 	ADD(other_files_are_refused);
 	g_test_add_func("/heldback/what_makes_no_sense_is_not_valid", test_what_makes_no_sense_is_not_valid);
 	return g_test_run();
