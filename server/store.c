@@ -237,11 +237,13 @@ static bool make_dir(const char *path, GError **error)
 	return true;
 }
 
-static bool take_lock(Store *s, GError **error)
+/* F_WRLCK: for who uses the store; F_RDLCK: for who only looks at it. */
+static bool take_lock(Store *s, short type, GError **error)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET };
+	bool use = type == F_WRLCK;
 
-	s->lockfd = openat(s->dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	s->lockfd = openat(s->dirfd, "lock", (use ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lockfd < 0) {
 		set_errno_error(error, s->path, "can't open its lock", errno);
 		return false;
@@ -256,8 +258,8 @@ static bool take_lock(Store *s, GError **error)
 	}
 	g_autofree char *pid = read_small_file(s->dirfd, "lock", 32);
 	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN,
-		"store %s is in use by process %s: stop that one first, or give another --store", s->path,
-		pid && *pid ? g_strchomp(pid) : "(unknown)");
+		"store %s is in use by process %s%s", s->path, pid && *pid ? g_strchomp(pid) : "(unknown)",
+		use ? ": stop that one first, or give another --store" : "");
 	return false;
 }
 
@@ -297,7 +299,7 @@ static bool open_or_create(Store *s, const StoreOptions *opts, GError **error)
 			return false;
 		if (locked)
 			return (found || create(s, opts, error)) && note_pid(s, error);
-		if (!take_lock(s, error))
+		if (!take_lock(s, F_WRLCK, error))
 			return false;
 		locked = true;
 	}
@@ -318,28 +320,6 @@ Store *store_open(const StoreOptions *opts, GError **error)
 	}
 	store_close(s);
 	return NULL;
-}
-
-/* A lock for reading: whoever uses the store holds one for writing. */
-static bool take_read_lock(Store *s, GError **error)
-{
-	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
-
-	s->lockfd = openat(s->dirfd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (s->lockfd < 0) {
-		set_errno_error(error, s->path, "can't open its lock", errno);
-		return false;
-	}
-	if (fcntl(s->lockfd, F_OFD_SETLK, &lock) == 0)
-		return true;
-	if (errno != EAGAIN && errno != EACCES) {
-		set_errno_error(error, s->path, "can't lock it", errno);
-		return false;
-	}
-	g_autofree char *pid = read_small_file(s->dirfd, "lock", 32);
-	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN, "store %s is in use by process %s", s->path,
-		pid && *pid ? g_strchomp(pid) : "(unknown)");
-	return false;
 }
 
 static bool identity_take(Store *s, StoreOptions *ret_opts, GError **error)
@@ -376,7 +356,7 @@ Store *store_open_readonly(const char *path, StoreOptions *ret_opts, GError **er
 	*ret_opts = (StoreOptions) { .path = path };
 	if (s->dirfd < 0)
 		set_errno_error(error, s->path, "can't open it", errno);
-	else if (identity_take(s, ret_opts, error) && take_read_lock(s, error))
+	else if (identity_take(s, ret_opts, error) && take_lock(s, F_RDLCK, error))
 		return s;
 	store_close(s);
 	return NULL;
