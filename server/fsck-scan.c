@@ -437,6 +437,15 @@ static void scan_objects(Scan *s)
 
 /* ---- all of it ---- */
 
+bool fsck_place_is_behind(const WireFsckPlace *a, const WireFsckPlace *b)
+{
+	if (a->stage != b->stage)
+		return a->stage > b->stage;
+	if (a->a != b->a)
+		return a->a > b->a;
+	return a->b != b->b ? a->b > b->b : a->skip > b->skip;
+}
+
 int fsck_scan(const FsckSource *src, WireFsckPlace *place, GByteArray *out, size_t limit, char **ret_why)
 {
 	static void (*const stages[])(Scan *s) = {

@@ -70,6 +70,8 @@ typedef enum FsckStage { FSCK_STAGE_STORE, FSCK_STAGE_INODES, FSCK_STAGE_NAMES, 
  * FSCK_PIECE / 2), and moves *place on; stage END: that was all. A place may be
  * anything. Blocks. 0, -EINVAL: no such stage, or -EIO with *ret_why. */
 int fsck_scan(const FsckSource *src, WireFsckPlace *place, GByteArray *out, size_t limit, char **ret_why);
+/* Does a come behind b? Who does not come on would keep its caller for ever. */
+bool fsck_place_is_behind(const WireFsckPlace *a, const WireFsckPlace *b);
 
 /* ---- judging ---- */
 

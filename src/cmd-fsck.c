@@ -148,16 +148,6 @@ static bool get_peers(const char *mount, uint32_t *ret_peers, GError **error)
 	return false;
 }
 
-/* Does a come behind b? A peer that did not come on would keep us for ever. */
-static bool is_behind(const WireFsckPlace *a, const WireFsckPlace *b)
-{
-	if (a->stage != b->stage)
-		return a->stage > b->stage;
-	if (a->a != b->a)
-		return a->a > b->a;
-	return a->b != b->b ? a->b > b->b : a->skip > b->skip;
-}
-
 /* 0, or -errno. */
 static int take_piece(const char *mount, uint16_t peer, WireFsckPlace *place, FsckJudge *j)
 {
@@ -172,7 +162,7 @@ static int take_piece(const char *mount, uint16_t peer, WireFsckPlace *place, Fs
 	if (len < sizeof(next) || !fsck_judge_take(j, peer, (const uint8_t *)piece + sizeof(next), len - sizeof(next)))
 		return -EPROTO;
 	memcpy(&next, piece, sizeof(next));
-	if (!is_behind(&next, place) || next.stage > FSCK_STAGE_END)
+	if (!fsck_place_is_behind(&next, place) || next.stage > FSCK_STAGE_END)
 		return -EPROTO;
 	*place = next;
 	return 0;

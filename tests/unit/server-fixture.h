@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "server/internal.h"
+#include "server/record.h"
 
 typedef struct Peer {
 	char *dir;
@@ -279,3 +280,24 @@ static G_GNUC_UNUSED void peer_run(Peer *p, gconstpointer data)
 
 #define PEER_TEST(name, fn) \
 	g_test_add(name, Peer, (gconstpointer)(fn), peer_set_up, peer_run, peer_tear_down)
+
+/* ---- what is in the store; from a coroutine ---- */
+
+static G_GNUC_UNUSED uint32_t coroutine_fn count_of_slot(Peer *p, uint16_t slot, RecordType type)
+{
+	Key key = key_slot(slot, type);
+	g_autoptr(MetaIter) it = meta_iter_new(p->server->meta, key.data, key.len, NULL, 0);
+	const uint8_t *k, *v;
+	size_t k_len, v_len;
+	uint32_t n = 0;
+
+	while (meta_iter_co_next(it, &k, &k_len, &v, &v_len) > 0)
+		n++;
+	return n;
+}
+
+/* Of those that are in no slot. */
+static G_GNUC_UNUSED uint32_t coroutine_fn count_records(Peer *p, RecordType type)
+{
+	return count_of_slot(p, STORE_SLOT, type);
+}

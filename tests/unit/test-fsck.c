@@ -70,15 +70,6 @@ static void tear_down(Fixture *f, gconstpointer data)
 	g_free(f->dir);
 }
 
-static bool is_behind(const WireFsckPlace *a, const WireFsckPlace *b)
-{
-	if (a->stage != b->stage)
-		return a->stage > b->stage;
-	if (a->a != b->a)
-		return a->a > b->a;
-	return a->b != b->b ? a->b > b->b : a->skip > b->skip;
-}
-
 /* All facts, in pieces of limit; every place lies behind the one before. */
 static GByteArray *all_facts(Fixture *f, size_t limit, uint32_t *ret_pieces)
 {
@@ -92,7 +83,7 @@ static GByteArray *all_facts(Fixture *f, size_t limit, uint32_t *ret_pieces)
 		g_byte_array_set_size(piece, 0);
 		g_assert_cmpint(fsck_scan(&f->src, &place, piece, limit, &why), ==, 0);
 		g_assert_cmpuint(piece->len, <=, limit);
-		g_assert_true(is_behind(&place, &before));
+		g_assert_true(fsck_place_is_behind(&place, &before));
 		g_byte_array_append(all, piece->data, piece->len);
 	}
 	g_byte_array_free(piece, TRUE);

@@ -119,19 +119,6 @@ static int coroutine_fn make_at(Peer *p, uint64_t dir, const char *name, uint16_
 	return r;
 }
 
-static uint32_t coroutine_fn count_records(Peer *p, RecordType type)
-{
-	Key key = key_slot(STORE_SLOT, type);
-	g_autoptr(MetaIter) it = meta_iter_new(p->server->meta, key.data, key.len, NULL, 0);
-	const uint8_t *k, *v;
-	size_t k_len, v_len;
-	uint32_t n = 0;
-
-	while (meta_iter_co_next(it, &k, &k_len, &v, &v_len) > 0)
-		n++;
-	return n;
-}
-
 static void coroutine_fn wait_settled(Peer *p)
 {
 	for (int i = 0; count_records(p, RECORD_PREPARED) + count_records(p, RECORD_DECISION) > 0; i++) {

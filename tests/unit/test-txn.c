@@ -54,24 +54,6 @@ static int coroutine_fn finish(Peer *p, WireTxnId id, bool commit)
 	return peer_call(p, WIRE_TXN_FINISH, &req, sizeof(req), NULL);
 }
 
-static uint32_t coroutine_fn count_of_slot(Peer *p, uint16_t slot, RecordType type)
-{
-	Key key = key_slot(slot, type);
-	g_autoptr(MetaIter) it = meta_iter_new(p->server->meta, key.data, key.len, NULL, 0);
-	const uint8_t *k, *v;
-	size_t k_len, v_len;
-	uint32_t n = 0;
-
-	while (meta_iter_co_next(it, &k, &k_len, &v, &v_len) > 0)
-		n++;
-	return n;
-}
-
-static uint32_t coroutine_fn count_records(Peer *p, RecordType type)
-{
-	return count_of_slot(p, STORE_SLOT, type);
-}
-
 static void coroutine_fn wait_settled(Peer *p)
 {
 	for (int i = 0; count_records(p, RECORD_PREPARED) > 0; i++) {
