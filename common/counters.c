@@ -48,6 +48,23 @@ void counters_remove(Counters *c, const uint64_t *value)
 			g_array_remove_index_fast(c->list, i);
 }
 
+static const uint64_t *row_value(const CounterRow *row, const void *base)
+{
+	return (const uint64_t *)(const void *)((const char *)base + row->offset);
+}
+
+void counters_add_rows(Counters *c, const CounterRow rows[], size_t n, const void *base)
+{
+	for (size_t i = 0; c && i < n; i++)
+		counters_add(c, rows[i].name, row_value(&rows[i], base));
+}
+
+void counters_remove_rows(Counters *c, const CounterRow rows[], size_t n, const void *base)
+{
+	for (size_t i = 0; c && i < n; i++)
+		counters_remove(c, row_value(&rows[i], base));
+}
+
 static int counter_compare(const void *a, const void *b)
 {
 	return strcmp(((const Counter *)a)->name, ((const Counter *)b)->name);

@@ -49,20 +49,12 @@ struct HeldBack {
 	uint64_t files, writes, settled, asked;
 };
 
-static const struct {
-	const char *name;
-	size_t offset;
-} rows[] = {
+static const CounterRow rows[] = {
 	{ "heldback.files", offsetof(HeldBack, files) },
 	{ "heldback.writes", offsetof(HeldBack, writes) },
 	{ "heldback.settled", offsetof(HeldBack, settled) },
 	{ "heldback.asked", offsetof(HeldBack, asked) },
 };
-
-static uint64_t *row_value(HeldBack *h, size_t i)
-{
-	return (uint64_t *)((char *)h + rows[i].offset);
-}
 
 /* ---- the file ---- */
 
@@ -341,8 +333,7 @@ HeldBack *heldback_new(Rpc *rpc, Counters *counters, const char *store, GError *
 	h->file = file;
 	h->entries = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
 	h->group.sched = reactor_sched(rpc_reactor(rpc));
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-		counters_add(counters, rows[i].name, row_value(h, i));
+	counters_add_rows(counters, rows, G_N_ELEMENTS(rows), h);
 	if (!load(h, path, error)) {
 		heldback_free(h);
 		return NULL;
@@ -375,8 +366,7 @@ void heldback_free(HeldBack *h)
 {
 	if (!h)
 		return;
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-		counters_remove(h->counters, row_value(h, i));
+	counters_remove_rows(h->counters, rows, G_N_ELEMENTS(rows), h);
 	munmap(h->file, sizeof(File));
 	g_hash_table_destroy(h->entries);
 	g_free(h);

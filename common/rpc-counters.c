@@ -7,10 +7,7 @@ static void add_op(Rpc *rpc, const char *kind, WireOp op, uint64_t *value)
 	counters_add(rpc->counters, name, value);
 }
 
-static const struct {
-	const char *name;
-	size_t offset;
-} rows[] = {
+static const CounterRow rows[] = {
 #define ROW(name, field) { name, offsetof(RpcStats, field) }
 	ROW("rpc.inflight", inflight),
 	ROW("rpc.inflight_max", inflight_max),
@@ -30,11 +27,6 @@ static const struct {
 #undef ROW
 };
 
-static uint64_t *row_value(Rpc *rpc, size_t i)
-{
-	return (uint64_t *)((char *)&rpc->stats + rows[i].offset);
-}
-
 void rpc_add_counters(Rpc *rpc)
 {
 	for (uint32_t op = 0; op < WIRE_OP_COUNT; op++) {
@@ -42,8 +34,7 @@ void rpc_add_counters(Rpc *rpc)
 		add_op(rpc, "served", op, &rpc->stats.served[op]);
 		add_op(rpc, "local", op, &rpc->stats.local[op]);
 	}
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-		counters_add(rpc->counters, rows[i].name, row_value(rpc, i));
+	counters_add_rows(rpc->counters, rows, G_N_ELEMENTS(rows), &rpc->stats);
 }
 
 void rpc_remove_counters(Rpc *rpc)
@@ -53,6 +44,5 @@ void rpc_remove_counters(Rpc *rpc)
 		counters_remove(rpc->counters, &rpc->stats.served[op]);
 		counters_remove(rpc->counters, &rpc->stats.local[op]);
 	}
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-		counters_remove(rpc->counters, row_value(rpc, i));
+	counters_remove_rows(rpc->counters, rows, G_N_ELEMENTS(rows), &rpc->stats);
 }

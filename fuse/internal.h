@@ -113,6 +113,12 @@ int coroutine_fn mount_co_getattr(Mount *m, uint64_t ino, WireAttr *ret_attr);
 void mount_forget_attr(Mount *m, uint64_t ino);
 /* fn(arg) behind the reply, which it must not delay. */
 void mount_spawn(Mount *m, CoFn *fn, void *arg);
+/* The same with an argument that is about one inode; fn frees it. */
+typedef struct InodeTask {
+	Mount *m;
+	uint64_t ino;
+} InodeTask;
+void mount_spawn_for(Mount *m, CoFn *fn, uint64_t ino);
 
 /* ---- ops.c: between the wire's structs and libfuse's ---- */
 

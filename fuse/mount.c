@@ -149,6 +149,14 @@ void mount_spawn(Mount *m, CoFn *fn, void *arg)
 	co_group_spawn(&m->background, fn, arg);
 }
 
+void mount_spawn_for(Mount *m, CoFn *fn, uint64_t ino)
+{
+	InodeTask *t = g_new(InodeTask, 1);
+
+	*t = (InodeTask) { m, ino };
+	mount_spawn(m, fn, t);
+}
+
 /* ---- replies ---- */
 
 static void agree(Mount *m, Request *req, struct iovec *arg)

@@ -31,47 +31,34 @@ void ops_fill_open(Mount *m, uint64_t ino, struct fuse_file_info *fi)
 	fi->direct_io = !m->opts.alone && fi->flags & O_APPEND && (fi->flags & O_ACCMODE) == O_WRONLY;
 }
 
-typedef struct OrphanClosed {
-	Mount *m;
-	uint64_t ino;
-} OrphanClosed;
-
 static void coroutine_fn tell_orphan_closed(void *arg)
 {
-	g_autofree OrphanClosed *o = arg;
-	WireInoReq req = { .ino = o->ino };
+	g_autofree InodeTask *t = arg;
+	WireInoReq req = { .ino = t->ino };
 	RpcCall call = { .req = &req, .req_len = sizeof(req) };
-	int r = mount_co_call(o->m, o->ino, WIRE_ORPHAN_CLOSED, &call);
+	int r = mount_co_call(t->m, t->ino, WIRE_ORPHAN_CLOSED, &call);
 
 	if (r < 0 && r != -ENOENT && r != -ESTALE)
 		g_debug("inode %" G_GINT64_MODIFIER "x is closed, but its home does not hear it: %s",
-			(guint64)o->ino, g_strerror(-r));
+			(guint64)t->ino, g_strerror(-r));
 }
-
-typedef struct Hold {
-	Mount *m;
-	uint64_t ino;
-} Hold;
 
 static void coroutine_fn let_go(void *arg)
 {
-	g_autofree Hold *h = arg;
+	g_autofree InodeTask *t = arg;
 
 	/* In steps: the mount's end waits for us. */
-	for (int64_t left = PIN_NS; left > 0 && !h->m->stopping; left -= HOLD_STEP_NS)
-		reactor_co_sleep(h->m->reactor, HOLD_STEP_NS);
-	ops_close(h->m, h->ino);
+	for (int64_t left = PIN_NS; left > 0 && !t->m->stopping; left -= HOLD_STEP_NS)
+		reactor_co_sleep(t->m->reactor, HOLD_STEP_NS);
+	ops_close(t->m, t->ino);
 }
 
 /* Where someone may be about to open it, it counts as open until that is over. */
 static void hold_pinned(Mount *m, uint64_t ino)
 {
-	if (m->stopping || !pins_has(m->pins, ino, reactor_now_ns(m->reactor)) ||
-	    open_table_open(m->opens, ino) < 0)
-		return;
-	Hold *h = g_new(Hold, 1);
-	*h = (Hold) { m, ino };
-	mount_spawn(m, let_go, h);
+	if (!m->stopping && pins_has(m->pins, ino, reactor_now_ns(m->reactor)) &&
+	    open_table_open(m->opens, ino) >= 0)
+		mount_spawn_for(m, let_go, ino);
 }
 
 void ops_close(Mount *m, uint64_t ino)
@@ -82,11 +69,8 @@ void ops_close(Mount *m, uint64_t ino)
 		return;
 	layouts_drop(m->layouts, ino);
 	/* When our session ends the home gives it up by itself. */
-	if (m->stopping)
-		return;
-	OrphanClosed *o = g_new(OrphanClosed, 1);
-	*o = (OrphanClosed) { m, ino };
-	mount_spawn(m, tell_orphan_closed, o);
+	if (!m->stopping)
+		mount_spawn_for(m, tell_orphan_closed, ino);
 }
 
 static bool kills_suidgid(void)

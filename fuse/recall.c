@@ -171,21 +171,13 @@ static Listings *make_listings(Mount *m)
 
 /* ---- attaching ---- */
 
-static const struct {
-	const char *name;
-	size_t offset;
-} rows[] = {
+static const CounterRow rows[] = {
 	{ "lease.kept_inodes", offsetof(HeldStats, inodes) },
 	{ "lease.kept_names", offsetof(HeldStats, names) },
 	{ "lease.hits", offsetof(HeldStats, hits) },
 	{ "lease.misses", offsetof(HeldStats, misses) },
 	{ "lease.grants_refused", offsetof(HeldStats, refused) },
 };
-
-static uint64_t *row_value(Mount *m, size_t i)
-{
-	return (uint64_t *)((char *)held_stats(m->held) + rows[i].offset);
-}
 
 void recall_attach(Mount *m)
 {
@@ -199,14 +191,13 @@ void recall_attach(Mount *m)
 	m->listings = make_listings(m);
 	m->page_drops = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
 	rpc_serve(m->rpc, WIRE_RECALL, serve_recall, m);
-	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-		counters_add(m->opts.counters, rows[i].name, row_value(m, i));
+	counters_add_rows(m->opts.counters, rows, G_N_ELEMENTS(rows), held_stats(m->held));
 }
 
 void recall_detach(Mount *m)
 {
-	for (size_t i = 0; m->held && i < G_N_ELEMENTS(rows); i++)
-		counters_remove(m->opts.counters, row_value(m, i));
+	if (m->held)
+		counters_remove_rows(m->opts.counters, rows, G_N_ELEMENTS(rows), held_stats(m->held));
 	g_clear_pointer(&m->page_drops, g_hash_table_unref);
 	pages_free(g_steal_pointer(&m->pages));
 	held_free(g_steal_pointer(&m->held));

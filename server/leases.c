@@ -37,21 +37,13 @@ static void holders_free(void *data)
 	g_free(h);
 }
 
-static const struct {
-	const char *name;
-	size_t offset;
-} rows[] = {
+static const CounterRow rows[] = {
 	{ "lease.held", offsetof(Leases, held) },
 	{ "lease.grants", offsetof(Leases, grants) },
 	{ "lease.refused", offsetof(Leases, refused) },
 	{ "lease.recalls", offsetof(Leases, recalls) },
 	{ "lease.recalls_failed", offsetof(Leases, recalls_failed) },
 };
-
-static uint64_t *row_value(Leases *l, size_t i)
-{
-	return (uint64_t *)((char *)l + rows[i].offset);
-}
 
 Leases *leases_new(Server *s)
 {
@@ -61,8 +53,7 @@ Leases *leases_new(Server *s)
 		.s = s, .table = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, holders_free),
 		.skip_recall = fault("lease.skip_recall"),
 	};
-	for (size_t i = 0; s->opts.counters && i < G_N_ELEMENTS(rows); i++)
-		counters_add(s->opts.counters, rows[i].name, row_value(l, i));
+	counters_add_rows(s->opts.counters, rows, G_N_ELEMENTS(rows), l);
 	return l;
 }
 
@@ -70,8 +61,7 @@ void leases_free(Leases *l)
 {
 	if (!l)
 		return;
-	for (size_t i = 0; l->s->opts.counters && i < G_N_ELEMENTS(rows); i++)
-		counters_remove(l->s->opts.counters, row_value(l, i));
+	counters_remove_rows(l->s->opts.counters, rows, G_N_ELEMENTS(rows), l);
 	g_hash_table_destroy(l->table);
 	g_free(l);
 }
