@@ -208,28 +208,23 @@ void decisions_attach(Server *s)
 	rpc_serve(s->rpc, WIRE_TXN_SYNC, txn_sync, s);
 }
 
+static int coroutine_fn load_decision(Server *s, const TxnRecord *rec)
+{
+	uint16_t peers[PEERS_MAX];
+
+	if (rec->n == 0 || rec->n > PEERS_MAX || rec->len != rec->n * sizeof(peers[0]))
+		return -EPROTO;
+	memcpy(peers, rec->data, rec->len);
+	Decision *d = decision_new(s, rec->id, peers, rec->n);
+	d->telling = false;
+	g_hash_table_insert(s->txns->decisions, &d->id, d);
+	return 0;
+}
+
 int coroutine_fn decisions_co_load(Server *s)
 {
-	Key prefix = key_slot(STORE_SLOT, RECORD_DECISION);
-	g_autoptr(MetaIter) it = meta_iter_new(s->meta, prefix.data, prefix.len, NULL, 0);
-	const uint8_t *key, *value;
-	size_t key_len, len;
-	int r;
+	int r = txn_records_co_load(s, RECORD_DECISION, load_decision);
 
-	while ((r = meta_iter_co_next(it, &key, &key_len, &value, &len)) > 0) {
-		uint16_t peers[PEERS_MAX];
-		TxnRecord rec;
-		Decision *d;
-
-		if (!txn_record_get(key, key_len, value, len, &rec) || rec.n == 0 || rec.n > PEERS_MAX || rec.len != rec.n * sizeof(peers[0])) {
-			g_warning("the decision of a change can't be read, ignoring");
-			continue;
-		}
-		memcpy(peers, rec.data, rec.len);
-		d = decision_new(s, rec.id, peers, rec.n);
-		d->telling = false;
-		g_hash_table_insert(s->txns->decisions, &d->id, d);
-	}
 	if (r >= 0 && g_hash_table_size(s->txns->decisions) > 0)
 		g_message("changes that this peer had decided but not seen finished: %u", g_hash_table_size(s->txns->decisions));
 	return r;

@@ -301,25 +301,8 @@ static int coroutine_fn load_part(Server *s, const TxnRecord *rec)
 
 int coroutine_fn parts_co_load(Server *s)
 {
-	Key prefix = key_slot(STORE_SLOT, RECORD_PREPARED);
-	g_autoptr(MetaIter) it = meta_iter_new(s->meta, prefix.data, prefix.len, NULL, 0);
-	const uint8_t *key, *value;
-	size_t key_len, len;
-	int r;
+	int r = txn_records_co_load(s, RECORD_PREPARED, load_part);
 
-	while ((r = meta_iter_co_next(it, &key, &key_len, &value, &len)) > 0) {
-		TxnRecord rec;
-
-		if (!txn_record_get(key, key_len, value, len, &rec)) {
-			g_warning("an unfinished change can't be read, ignoring");
-			continue;
-		}
-		int res = load_part(s, &rec);
-		if (res == -EPROTO)
-			g_warning("an unfinished change makes no sense, ignoring");
-		else if (res < 0)
-			return res;
-	}
 	if (r >= 0 && parts_unfinished(s))
 		g_message("changes that other peers coordinate were unfinished when the last process ended: %u", g_hash_table_size(s->txns->parts));
 	return r;

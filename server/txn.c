@@ -66,6 +66,26 @@ bool txn_record_get(const uint8_t *key, size_t key_len, const uint8_t *value, si
 	return true;
 }
 
+int coroutine_fn txn_records_co_load(Server *s, RecordType type, TxnLoadFn *load)
+{
+	Key prefix = key_slot(STORE_SLOT, type);
+	g_autoptr(MetaIter) it = meta_iter_new(s->meta, prefix.data, prefix.len, NULL, 0);
+	const uint8_t *key, *value;
+	size_t key_len, len;
+	int r;
+
+	while ((r = meta_iter_co_next(it, &key, &key_len, &value, &len)) > 0) {
+		TxnRecord rec;
+		int res = txn_record_get(key, key_len, value, len, &rec) ? load(s, &rec) : -EPROTO;
+
+		if (res == -EPROTO)
+			g_warning("%s can't be read, ignoring", type == RECORD_PREPARED ? "an unfinished change" : "the decision of a change");
+		else if (res < 0)
+			return res;
+	}
+	return r;
+}
+
 /* ---- one try ---- */
 
 typedef struct Run {

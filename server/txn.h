@@ -117,6 +117,10 @@ typedef struct TxnRecord {
 void txn_record_put(MetaBatch *b, RecordType type, const TxnRecord *rec);
 /* False: it can't be read. data points into value. */
 bool txn_record_get(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, TxnRecord *ret_rec);
+/* Each record of a type; rec is good until load returns. What can't be read, or
+ * is -EPROTO to load, is left out with a warning; another error ends it. */
+typedef int coroutine_fn TxnLoadFn(Server *s, const TxnRecord *rec);
+int coroutine_fn txn_records_co_load(Server *s, RecordType type, TxnLoadFn *load);
 
 /* txn-part.c */
 void parts_attach(Server *s);
