@@ -99,7 +99,7 @@ static_assert(sizeof(WireHeldBack) == 56, "packed by hand");
 
 /* Leases: a mount that asks for one (`lease` of a request 1) may keep what the
  * reply says of an inode until the home recalls it, when the reply grants it
- * (WIRE_LEASE_*). See server/leases.h, fuse/leases.h. */
+ * (WIRE_LEASE_*). See server/leases.h, fuse/held.h. */
 enum { WIRE_LEASE_INODE = 1 << 0, /* attributes, data, names in it where it is a directory */
        WIRE_LEASE_DIR = 1 << 1,   /* LOOKUP: the same of the directory asked */
        WIRE_LEASE_EXCLUSIVE = 1 << 2 };/* COMMIT: the caller may hold back the next ones */

@@ -2,7 +2,7 @@
 /*
  * The leases that this mount holds, and what it keeps under them: attributes of
  * inodes and names in directories, so that what nobody changes is asked once.
- * Memory only; what goes to the kernel and to homes is in leases.h.
+ * Memory only; what goes to the kernel and to homes is in recall.h.
  *
  * A grant counts when nothing has happened to its inode since the request was
  * sent that brought it: no recall, no change of our own, no loss of touch with

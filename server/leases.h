@@ -11,7 +11,7 @@
  *
  * A change waits for the answers with the inode's lock held. That can't block
  * anybody for good: a mount answers a recall without waiting for anything
- * (fuse/leases.h), on coroutines that nothing else uses; and one that does not
+ * (fuse/recall.h), on coroutines that nothing else uses; and one that does not
  * answer loses its leases by time (rpc.h), within RPC_LEASE_GRANTED_NS. Reading
  * takes no lock and goes on.
  *
