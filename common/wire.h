@@ -22,7 +22,7 @@
 #error "the wire structs are used as they are: little-endian hosts only"
 #endif
 
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 #define WIRE_REQ_MAX 1024u
 #define WIRE_BULK_MAX (16u << 20)
 #define WIRE_NAME_MAX 255u
@@ -73,12 +73,21 @@ typedef struct WireDirent {
 } WireDirent;
 static_assert(sizeof(WireDirent) == 24, "packed by hand");
 
-/* What an object of a target occupies, 512-byte units. */
+/* What an object of a target occupies, 512-byte units, and how many cuts of
+ * objects that target's process had made: before a write of it began, or with
+ * the last cut of it. Of two numbers of one process the later is ahead. */
 typedef struct WireBlocks {
 	uint64_t blocks;
 	uint16_t target;
-	uint16_t pad[3];
+	uint16_t process; /* any number, other than that of the process before; 0: not known */
+	uint32_t cuts;
 } WireBlocks;
+/* Had b's target made all the cuts of a when b was written? Not, where they are
+ * not of one process. */
+static inline bool wire_blocks_since(const WireBlocks *a, const WireBlocks *b)
+{
+	return a->process == b->process && (int32_t)(b->cuts - a->cuts) >= 0;
+}
 
 typedef struct WireNone { uint64_t zero; } WireNone;
 
@@ -345,6 +354,8 @@ typedef struct WireObjReq {
 typedef struct WireObjRep {
 	uint64_t blocks; /* WRITE, TRUNCATE, FALLOCATE: the object's, 512 bytes */
 	uint64_t off;    /* SEEK */
+	uint32_t cuts;   /* WRITE, TRUNCATE: as in WireBlocks */
+	uint16_t process, pad;
 } WireObjRep;
 
 /* ---- locks: served by the home ---- */

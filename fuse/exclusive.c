@@ -26,7 +26,8 @@ bool exclusive_hold_back(Mount *m, uint64_t ino, uint64_t end, const GArray *blo
 	HeldExclusive *x = m->heldback && blocks->len == 1 ? held_exclusive(m->held, ino) : NULL;
 	const WireBlocks *b = &g_array_index(blocks, WireBlocks, 0);
 
-	if (!x || x->blocks.target != b->target || b->blocks < x->blocks.blocks)
+	/* Where something was cut meanwhile the home must say whether it was this. */
+	if (!x || x->blocks.target != b->target || b->blocks < x->blocks.blocks || !wire_blocks_since(&x->blocks, b))
 		return false;
 	WireAttr attr = *held_attr(m->held, ino);
 	int64_t prev_mtime_ns = attr.mtime_ns;

@@ -271,7 +271,8 @@ int coroutine_fn data_write(void *ctx, RpcReq *r)
 
 /* ---- COMMIT ---- */
 
-static int take_blocks(Server *s, InodeData *d, const RpcReq *r)
+/* -EAGAIN: a truncation may have taken along what was written meanwhile. */
+static int take_blocks(Server *s, Inode *inode, InodeData *d, const RpcReq *r)
 {
 	size_t n = r->in_len / sizeof(WireBlocks);
 
@@ -284,6 +285,8 @@ static int take_blocks(Server *s, InodeData *d, const RpcReq *r)
 		/* More than a file can have would overflow the sum. */
 		if (blocks.target >= map_peer_count(s->map) || blocks.blocks > UINT64_C(1) << 52)
 			return -EINVAL;
+		if (!inode_written_since_cut(inode, &blocks))
+			return -EAGAIN;
 		inode_data_set_blocks(d, blocks.target, blocks.blocks);
 	}
 	return 0;
@@ -306,7 +309,7 @@ static int coroutine_fn commit_file(Server *s, Inode *inode, RpcReq *r)
 	inode_data_copy(&d, &inode->d);
 	int ret = exclusive_merge(s, &d, r, &q->held);
 	if (ret >= 0)
-		ret = take_blocks(s, &d, r);
+		ret = take_blocks(s, inode, &d, r);
 	if (ret < 0)
 		return ret;
 	rep->prev_mtime_ns = d.attr.mtime_ns;

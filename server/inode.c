@@ -91,6 +91,8 @@ int inode_data_decode(uint64_t ino, const uint8_t *data, size_t len, InodeData *
 	data += sizeof(rec);
 	*ret_d = (InodeData) { .attr = rec.attr, .parent = rec.parent, .flags = rec.flags, .n_blocks = rec.n_blocks };
 	ret_d->blocks = g_memdup2(data, blocks_len);
+	for (uint32_t i = 0; i < rec.n_blocks; i++)
+		ret_d->blocks[i].process = 0;
 	if (rec.symlink_len > 0)
 		ret_d->symlink = g_strndup((const char *)data + blocks_len, rec.symlink_len);
 	return 0;
@@ -391,18 +393,49 @@ void inode_data_count_blocks(InodeData *d)
 		d->attr.blocks += d->blocks[i].blocks;
 }
 
+static WireBlocks *find_blocks(const InodeData *d, uint16_t target)
+{
+	for (uint32_t i = 0; i < d->n_blocks; i++) {
+		if (d->blocks[i].target == target)
+			return &d->blocks[i];
+	}
+	return NULL;
+}
+
 void inode_data_set_blocks(InodeData *d, uint16_t target, uint64_t blocks)
 {
-	uint32_t i = 0;
+	WireBlocks *b = find_blocks(d, target);
 
-	while (i < d->n_blocks && d->blocks[i].target != target)
-		i++;
-	if (i == d->n_blocks) {
+	if (!b) {
 		d->blocks = g_renew(WireBlocks, d->blocks, ++d->n_blocks);
-		d->blocks[i] = (WireBlocks) { .target = target };
+		b = &d->blocks[d->n_blocks - 1];
+		*b = (WireBlocks) { .target = target };
 	}
-	d->blocks[i].blocks = blocks;
+	b->blocks = blocks;
 	inode_data_count_blocks(d);
+}
+
+void inode_data_note_cut(InodeData *d, uint16_t target, uint16_t process, uint32_t cuts)
+{
+	WireBlocks *b = find_blocks(d, target);
+
+	if (b) {
+		b->process = process;
+		b->cuts = cuts;
+	}
+}
+
+bool inode_written_since_cut(Inode *inode, const WireBlocks *b)
+{
+	WireBlocks *known = find_blocks(&inode->d, b->target);
+
+	if (!known || !known->process || !b->process || wire_blocks_since(known, b))
+		return true;
+	if (known->process != b->process) {
+		known->process = b->process;
+		known->cuts = b->cuts;
+	}
+	return false;
 }
 
 int64_t inode_now_ns(void)

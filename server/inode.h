@@ -86,6 +86,12 @@ void inode_publish(Inode *inode, InodeData *d);
 
 /* Sets what an object of `target` occupies and recomputes attr.blocks. */
 void inode_data_set_blocks(InodeData *d, uint16_t target, uint64_t blocks);
+/* The object of `target` was cut: known until the inode is loaded again. */
+void inode_data_note_cut(InodeData *d, uint16_t target, uint16_t process, uint32_t cuts);
+/* Was what b tells of written after the last cut of that object? Where its
+ * process is not the one that is known nobody can say: that is false, and true
+ * from then on. */
+bool inode_written_since_cut(Inode *inode, const WireBlocks *b);
 /* attr.blocks from the objects and, of an inline file, from its size. */
 void inode_data_count_blocks(InodeData *d);
 /* Adds the deletion of all records of an inode: itself, inline data, xattrs,

@@ -31,6 +31,8 @@ struct Objects {
 	Space *space;
 	ObjFds *fds;
 	Pace pace;
+	uint16_t process;
+	uint32_t cuts;
 	uint64_t plain_reads, ring_reads, plain_writes, ring_writes;
 };
 
@@ -51,6 +53,7 @@ Objects *objects_new_bounded(Reactor *r, Counters *c, Space *space, int dirfd, u
 	o->uring = reactor_uring(r);
 	o->counters = c;
 	o->space = space;
+	o->process = (uint16_t)g_random_int_range(1, UINT16_MAX);
 	o->fds = objfds_new(r, c, &o->pace, dirfd, fd_bound);
 	counters_add(c, "object.plain_reads", &o->plain_reads);
 	counters_add(c, "object.ring_reads", &o->ring_reads);
@@ -246,17 +249,25 @@ static int coroutine_fn truncate_fd(Objects *o, int fd, uint64_t size)
 	return r;
 }
 
+uint32_t objects_cuts(const Objects *o, uint16_t *ret_process)
+{
+	*ret_process = o->process;
+	return o->cuts;
+}
+
 int coroutine_fn object_co_truncate(Objects *o, uint64_t ino, uint64_t size, uint64_t *ret_blocks)
 {
 	ObjFd *f;
 	int r = objfd_co_get(o->fds, ino, false, &f);
 	if (r == -ENOENT) {
 		*ret_blocks = 0;
+		o->cuts++; /* it may just be made */
 		return 0;
 	}
 	if (r < 0)
 		return r;
 	r = truncate_fd(o, objfd_fd(f), size);
+	o->cuts++;
 	if (r == 0)
 		r = get_blocks(objfd_fd(f), ret_blocks);
 	objfd_co_put(o->fds, f);

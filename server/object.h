@@ -28,6 +28,9 @@ ssize_t coroutine_fn object_co_read(Objects *o, uint64_t ino, void *buf, size_t 
 /* Writes all of it or fails; makes the object. *ret_blocks: what it occupies
  * then, 512-byte units. -ENOSPC while the space guard holds. */
 int coroutine_fn object_co_write(Objects *o, uint64_t ino, const void *buf, size_t len, uint64_t off, uint64_t *ret_blocks);
+/* The cuts that this process has made, and what tells it from the one before:
+ * as in WireBlocks. */
+uint32_t objects_cuts(const Objects *o, uint16_t *ret_process);
 /* Cuts an object to at most size; never makes one. 0 blocks where there is none. */
 int coroutine_fn object_co_truncate(Objects *o, uint64_t ino, uint64_t size, uint64_t *ret_blocks);
 /* mode as fallocate(2), always with FALLOC_FL_KEEP_SIZE semantics for the

@@ -34,6 +34,8 @@ static int coroutine_fn obj_write(void *ctx, RpcReq *r)
 	WireObjRep *rep = r->rep;
 	int ok = r->in_len == 0 ? -EINVAL : check(q, r->in_len);
 
+	/* A cut that ends from now on may take what is written along. */
+	rep->cuts = objects_cuts(ctx, &rep->process);
 	return ok < 0 ? ok : object_co_write(ctx, q->ino, r->in, r->in_len, q->off, &rep->blocks);
 }
 
@@ -42,8 +44,11 @@ static int coroutine_fn obj_truncate(void *ctx, RpcReq *r)
 	const WireObjReq *q = r->req;
 	WireObjRep *rep = r->rep;
 	int ok = check(q, 0);
-
-	return ok < 0 ? ok : object_co_truncate(ctx, q->ino, q->off, &rep->blocks);
+	if (ok < 0)
+		return ok;
+	ok = object_co_truncate(ctx, q->ino, q->off, &rep->blocks);
+	rep->cuts = objects_cuts(ctx, &rep->process);
+	return ok;
 }
 
 static int coroutine_fn obj_fallocate(void *ctx, RpcReq *r)

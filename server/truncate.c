@@ -40,6 +40,9 @@ static int coroutine_fn cut_objects(Server *s, InodeData *d)
 	int r = targets_co_call(s, WIRE_OBJ_TRUNCATE, calls, n);
 
 	targets_note_blocks(d, calls, n);
+	for (size_t i = 0; i < n; i++)
+		if (calls[i].r >= 0)
+			inode_data_note_cut(d, calls[i].target, calls[i].rep.process, calls[i].rep.cuts);
 	return r;
 }
 

@@ -188,6 +188,45 @@ def test_two_writers_take_turns_and_lose_nothing(cluster):
     writer.close()
 
 
+@pytest.mark.parametrize("size", [256 << 10, 4096])
+@pytest.mark.parametrize("other", [0, 2])
+def test_a_write_comes_before_a_truncation_or_after_it(cluster, other, size):
+    """Also where its bytes came first, and what tells the home of them last."""
+    mounts = cluster.mounts
+    data = b"x" * size
+    fd = os.open(mounts[1] / "d" / "f", os.O_CREAT | os.O_RDWR)
+    os.write(fd, b"x" * (256 << 10))
+    for _ in range(300):
+        cut = threading.Thread(target=os.truncate, args=(mounts[other] / "d" / "f", 0))
+        cut.start()
+        assert os.pwrite(fd, data, 0) == size
+        cut.join()
+        assert (mounts[2] / "d" / "f").read_bytes() in (b"", data)
+        os.pwrite(fd, data, 0)
+    os.close(fd)
+
+
+def test_a_writer_comes_through_while_another_mount_truncates(cluster):
+    mounts = cluster.mounts
+    fd = os.open(mounts[1] / "d" / "f", os.O_CREAT | os.O_RDWR)
+    done = threading.Event()
+
+    def cut():
+        while not done.is_set():
+            os.truncate(mounts[2] / "d" / "f", 0)
+
+    thread = threading.Thread(target=cut)
+    os.write(fd, b"x" * (256 << 10))
+    thread.start()
+    try:
+        for _ in range(200):
+            assert os.pwrite(fd, b"x" * (1 << 20), 0) == 1 << 20
+    finally:
+        done.set()
+        thread.join()
+    os.close(fd)
+
+
 def test_fsync_tells_and_survives_a_kill_of_all(cluster, writer):
     writer.hold()
     os.fsync(writer.fd)

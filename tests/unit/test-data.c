@@ -11,6 +11,8 @@
 
 #define MIB (UINT64_C(1) << 20)
 
+static const char page[4096] = "a page";
+
 /* ---- calls ---- */
 
 static int coroutine_fn do_write(Peer *p, uint64_t ino, const void *data, size_t len, uint64_t off)
@@ -552,6 +554,33 @@ static void test_restart(Peer *p, gconstpointer data)
 	g_free(kept.bytes);
 }
 
+/* Bytes are at their target, and a truncation takes them along before the home is
+ * told of them. */
+static void coroutine_fn test_cut_before_commit(Peer *p)
+{
+	uint64_t ino = make_file(p, INO_ROOT, "f");
+	WireObjReq req = { .ino = ino, .off = 2 * sizeof(page) };
+	WireCommitReq commit = { .ino = ino, .end = 3 * sizeof(page) };
+	WireObjRep rep;
+	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &rep, .in = page, .in_len = sizeof(page) };
+
+	g_assert_cmpint(do_write(p, ino, page, sizeof(page), 0), ==, 0);
+	g_assert_cmpint(do_write(p, ino, page, sizeof(page), sizeof(page)), ==, 0);
+	for (int cut = 1; cut >= 0; cut--) {
+		g_assert_cmpint(rpc_co_call(p->rpc, 0, WIRE_OBJ_WRITE, &call), ==, 0);
+		WireBlocks blocks = { .blocks = rep.blocks, .process = rep.process, .cuts = rep.cuts };
+		if (cut)
+			g_assert_cmpint(do_truncate(p, ino, 0), ==, 0);
+		g_assert_cmpint(do_commit(p, commit, &blocks, sizeof(blocks)), ==, cut ? -EAGAIN : 0);
+	}
+	/* of another process: not known, once */
+	WireBlocks other = { .blocks = rep.blocks, .process = rep.process ^ 1, .cuts = 0 };
+	other.process = other.process ? other.process : 2;
+	g_assert_cmpint(do_commit(p, commit, &other, sizeof(other)), ==, -EAGAIN);
+	g_assert_cmpint(do_commit(p, commit, &other, sizeof(other)), ==, 0);
+	g_assert_cmpuint(attr_of(p, ino).size, ==, commit.end);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -567,6 +596,7 @@ int main(int argc, char **argv)
 	PEER_TEST("/data/fallocate-inline", test_fallocate_inline);
 	PEER_TEST("/data/seek", test_seek);
 	PEER_TEST("/data/fsync", test_fsync);
+	PEER_TEST("/data/cut-before-commit", test_cut_before_commit);
 	PEER_TEST("/data/walk", test_walk);
 	g_test_add("/data/restart", Peer, NULL, peer_set_up, test_restart, peer_tear_down);
 	return g_test_run();

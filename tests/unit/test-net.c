@@ -162,7 +162,8 @@ static void test_other_version(void)
 	hello_intro_init(&intro);
 	intro.head.version += 1;
 	intro.head.refusal = HELLO_VERSION;
-	fake_check(&intro.head, sizeof(intro.head), -EPROTO, "version 2");
+	g_autofree char *words = g_strdup_printf("version %u", WIRE_VERSION + 1);
+	fake_check(&intro.head, sizeof(intro.head), -EPROTO, words);
 }
 
 static void test_no_peer(void)
