@@ -59,12 +59,12 @@ static void reply_value(fuse_req_t req, const char *value, size_t len, size_t si
 		fuse_reply_buf(req, value, len);
 }
 
-/* Is that known under a lease? */
+/* Is that known, alone or under a lease? */
 static bool has_no_xattrs(Mount *m, fuse_ino_t ino)
 {
 	const WireAttr *kept = m->held ? held_attr(m->held, ino) : NULL;
 
-	return kept && !(kept->flags & WIRE_ATTR_HAS_XATTRS);
+	return kept ? !(kept->flags & WIRE_ATTR_HAS_XATTRS) : xattr_hints_none(m->xattr_hints, ino);
 }
 
 /* ---- ACLs: the kernel keeps what it is told ---- */
@@ -137,7 +137,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	int r = before_acl(m, ino, name, &attr);
 	if (r < 0)
 		ops_reply(req, r);
-	else if (has_no_xattrs(m, ino) ? xattr_hints_is_stored(name) : xattr_hints_absent(m->xattr_hints, ino, name, reactor_now_ns(m->reactor)))
+	else if (has_no_xattrs(m, ino) && xattr_hints_is_stored(name))
 		ops_reply(req, absent(name));
 	else
 		ask_value(req, ino, name, size);
@@ -167,7 +167,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	Mount *m = mount_of(req);
 	WireInoReq list = { .ino = ino };
 
-	if (has_no_xattrs(m, ino) || xattr_hints_none(m->xattr_hints, ino)) {
+	if (has_no_xattrs(m, ino)) {
 		reply_value(req, NULL, 0, size, 0);
 		return;
 	}

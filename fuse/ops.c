@@ -106,7 +106,7 @@ void ops_note_attr(Mount *m, const WireAttr *attr)
 {
 	if (m->held)
 		held_show(m->held, attr);
-	xattr_hints_note(m->xattr_hints, attr, reactor_now_ns(m->reactor));
+	xattr_hints_note(m->xattr_hints, attr);
 	atimes_note(m->atimes, attr);
 }
 

@@ -4,16 +4,10 @@
 #include <string.h>
 
 #define SLOTS 8192u /* by the low bits of the number: neighbours do not collide */
-#define MOMENT_NS INT64_C(1000000000)
-
-typedef struct Hint {
-	uint64_t ino; /* 0: none */
-	int64_t at_ns;
-} Hint;
 
 struct XattrHints {
 	bool alone;
-	Hint hints[SLOTS];
+	uint64_t none[SLOTS]; /* numbers; 0: nothing is known */
 };
 
 XattrHints *xattr_hints_new(bool alone)
@@ -29,22 +23,22 @@ void xattr_hints_free(XattrHints *h)
 	g_free(h);
 }
 
-void xattr_hints_note(XattrHints *h, const WireAttr *attr, int64_t now_ns)
+void xattr_hints_note(XattrHints *h, const WireAttr *attr)
 {
-	Hint *hint = &h->hints[attr->ino % SLOTS];
+	uint64_t *none = &h->none[attr->ino % SLOTS];
 
-	if (!(attr->flags & WIRE_ATTR_HAS_XATTRS))
-		*hint = (Hint) { .ino = attr->ino, .at_ns = now_ns };
-	else if (hint->ino == attr->ino)
-		hint->ino = 0;
+	if (h->alone && !(attr->flags & WIRE_ATTR_HAS_XATTRS))
+		*none = attr->ino;
+	else if (*none == attr->ino)
+		*none = 0;
 }
 
 void xattr_hints_forget(XattrHints *h, uint64_t ino)
 {
-	Hint *hint = &h->hints[ino % SLOTS];
+	uint64_t *none = &h->none[ino % SLOTS];
 
-	if (hint->ino == ino)
-		hint->ino = 0;
+	if (*none == ino)
+		*none = 0;
 }
 
 bool xattr_hints_is_stored(const char *name)
@@ -57,18 +51,7 @@ bool xattr_hints_is_stored(const char *name)
 	return !strcmp(name, "system.posix_acl_access") || !strcmp(name, "system.posix_acl_default");
 }
 
-bool xattr_hints_absent(const XattrHints *h, uint64_t ino, const char *name, int64_t now_ns)
-{
-	const Hint *hint = &h->hints[ino % SLOTS];
-
-	if (hint->ino != ino)
-		return false;
-	if (h->alone)
-		return xattr_hints_is_stored(name);
-	return now_ns - hint->at_ns < MOMENT_NS && !strcmp(name, "security.capability");
-}
-
 bool xattr_hints_none(const XattrHints *h, uint64_t ino)
 {
-	return h->alone && h->hints[ino % SLOTS].ino == ino;
+	return h->none[ino % SLOTS] == ino;
 }

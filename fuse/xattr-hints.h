@@ -5,10 +5,8 @@
  * after each time it got attributes, and ls asks for more: nearly always in
  * vain, and right after we have told it the attributes.
  *
- * Alone, a hint holds until this mount sets an attribute. With other mounts it
- * holds for a moment, and only for security.capability, which the kernel
- * itself looks up once and then takes as lasting until it gets attributes
- * again.
+ * Only for a mount that is alone: a hint holds until it sets an attribute. With
+ * other mounts it takes a lease to know.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,13 +18,11 @@ typedef struct XattrHints XattrHints;
 XattrHints *xattr_hints_new(bool alone);
 void xattr_hints_free(XattrHints *h);
 /* Attributes came from a home. */
-void xattr_hints_note(XattrHints *h, const WireAttr *attr, int64_t now_ns);
+void xattr_hints_note(XattrHints *h, const WireAttr *attr);
 /* An attribute is, or has just been, set through this mount: call it before
  * and after. */
 void xattr_hints_forget(XattrHints *h, uint64_t ino);
-/* True: this inode has no such attribute, no need to ask. */
-bool xattr_hints_absent(const XattrHints *h, uint64_t ino, const char *name, int64_t now_ns);
+/* True: this inode has none, no need to ask. */
+bool xattr_hints_none(const XattrHints *h, uint64_t ino);
 /* Is it of the kinds that homes store? What else there is, they make up. */
 bool xattr_hints_is_stored(const char *name);
-/* The same for all attributes, for a listing. */
-bool xattr_hints_none(const XattrHints *h, uint64_t ino);

@@ -1,8 +1,12 @@
 """A change made through one mount is seen by the next call on another."""
 import os
 import stat
+import struct
 
 import pytest
+
+from harness.env import need_root
+from harness.procs import errno_of
 
 pytestmark = pytest.mark.configs("tcp3", "shm3", "netns3", "client", "linux54")
 MIB = 1 << 20
@@ -76,6 +80,18 @@ def test_attributes_set_there_are_read_here(tree):
         assert {p.stat().st_mtime_ns for p in tree.all("f")} == {i * 2}
         os.setxattr(tree.turn("f"), "user.i", b"%d" % i)
         assert {os.getxattr(p, "user.i") for p in tree.all("f")} == {b"%d" % i}
+
+
+def test_a_capability_set_there_is_found_here(tree):
+    need_root("security.capability")
+    net_raw = struct.pack("<5I", 0x02000000, 1 << 13, 0, 0, 0)
+    tree.turn("f").touch()
+    for _ in range(5):
+        assert not any(p.stat().st_size for p in tree.all("f"))
+        os.setxattr(tree.turn("f"), "security.capability", net_raw)
+        assert {os.getxattr(p, "security.capability") for p in tree.all("f")} == {net_raw}
+        os.removexattr(tree.turn("f"), "security.capability")
+        assert {errno_of(os.getxattr, p, "security.capability") for p in tree.all("f")} == {"ENODATA"}
 
 
 def test_a_file_replaced_there_is_another_file_here(tree):
