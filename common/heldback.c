@@ -29,6 +29,7 @@ typedef struct Entry {
 	Slot *slot;
 	uint32_t asking; /* COMMITs under way */
 	bool settling;
+	bool unsure;     /* a SETTLE was not answered, and may still arrive */
 } Entry;
 
 typedef struct File {
@@ -58,6 +59,25 @@ static const CounterRow rows[] = {
 
 /* ---- the file ---- */
 
+/* What a crash may leave of the first start. */
+static bool is_blank(int fd, off_t size)
+{
+	char bytes[4096];
+
+	for (off_t at = 0; at < size;) {
+		ssize_t n = pread(fd, bytes, sizeof(bytes), at);
+
+		if (n <= 0)
+			return false;
+		for (ssize_t i = 0; i < n; i++) {
+			if (bytes[i])
+				return false;
+		}
+		at += n;
+	}
+	return true;
+}
+
 static File *map_file(const char *path, GError **error)
 {
 	autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -66,7 +86,7 @@ static File *map_file(const char *path, GError **error)
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		goto failed;
-	if (st.st_size != 0 && st.st_size != sizeof(File)) {
+	if (st.st_size != sizeof(File) && (st.st_size > (off_t)sizeof(File) || !is_blank(fd, st.st_size))) {
 		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no file of sizes held back: it has %" G_GINT64_FORMAT
 			    " bytes instead of %zu", path, (gint64)st.st_size, sizeof(File));
 		return NULL;
@@ -144,10 +164,17 @@ bool heldback_any(const WireHeldBack *held)
 	return held->ino && held->mtime_ns != held->base_ns;
 }
 
+/* Far from where one more would overflow. */
+static bool time_ok(int64_t ns)
+{
+	return ns > INT64_MIN / 2 && ns < INT64_MAX / 2;
+}
+
 bool heldback_valid(const WireHeldBack *held, uint64_t ino, uint32_t peers)
 {
 	/* More blocks than a file can have would overflow their sum. */
-	return held->ino == ino && ino_valid(ino) && held->end <= INT64_MAX && held->blocks <= UINT64_C(1) << 52 && held->target < peers;
+	return held->ino == ino && ino_valid(ino) && held->end <= INT64_MAX && held->blocks <= UINT64_C(1) << 52 && held->target < peers &&
+	       time_ok(held->mtime_ns) && time_ok(held->ctime_ns);
 }
 
 WireHeldBack heldback_get(const HeldBack *h, uint64_t ino)
@@ -175,7 +202,7 @@ bool heldback_ask(HeldBack *h, uint64_t ino)
 	WireHeldBack nothing = { .ino = ino };
 	Entry *e = find(h, ino);
 
-	if (h->stopping || (e ? e->settling : h->n_free == 0))
+	if (h->stopping || (e ? e->settling || e->unsure : h->n_free == 0))
 		return false;
 	if (!e) {
 		Slot *slot = &h->file->slots[h->free[--h->n_free]];
@@ -253,7 +280,8 @@ static void coroutine_fn settle(void *arg)
 	call.req_len = sizeof(held);
 	int r = rpc_co_call(h->rpc, map_home(rpc_map(h->rpc), s->ino), WIRE_SETTLE, &call);
 	e->settling = false;
-	if (r < 0 && r != -ENOENT && r != -ESTALE && r != -EINVAL)
+	e->unsure = r < 0 && r != -ENOENT && r != -ESTALE && r != -EINVAL;
+	if (e->unsure)
 		return; /* again, later */
 	h->settled++;
 	heldback_drop(h, &held);

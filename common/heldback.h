@@ -17,8 +17,8 @@
  *   free --ask--> asked --granted--> granted --put--> held --granted--> granted
  *   asked, granted, held --SETTLE was answered--> free
  *
- * While one is being settled the lease is not asked for, and the other way
- * round, so neither can overtake the other.
+ * While one is being settled, or nobody knows whether it was, the lease is not
+ * asked for, and the other way round, so neither can overtake the other.
  */
 #include <glib.h>
 #include <stdbool.h>

@@ -336,7 +336,7 @@ int coroutine_fn data_commit(void *ctx, RpcReq *r)
 	if (ret < 0)
 		return ret;
 	ret = commit_file(s, inode, r);
-	bool exclusive = exclusive_granted(inode, r);
+	bool exclusive = ret >= 0 && exclusive_co_granted(s, inode, r);
 
 	if (data_end(s, inode, r))
 		rep->lease = WIRE_LEASE_INODE | (exclusive ? WIRE_LEASE_EXCLUSIVE : 0);

@@ -40,11 +40,6 @@ bool exclusive_allowed(Server *s, const RpcReq *r, const Inode *inode)
 	       inode->d.attr.nlink > 0 && !truncate_is_pending(s, inode);
 }
 
-bool exclusive_granted(const Inode *inode, const RpcReq *r)
-{
-	return exclusive_is_holder(inode, r->peer) && inode->refs == 1;
-}
-
 static void take_over(InodeData *d, const WireHeldBack *held)
 {
 	WireAttr *a = &d->attr;
@@ -113,6 +108,19 @@ int coroutine_fn exclusive_co_take_back(Server *s, Inode *inode)
 		r = ask_holder(s, inode);
 	co_mutex_unlock(&inode->lock);
 	return r;
+}
+
+/* Whoever else has a reference now may go on to read or to change it. */
+bool coroutine_fn exclusive_co_granted(Server *s, Inode *inode, const RpcReq *r)
+{
+	WireHeldBack nothing = { 0 };
+
+	if (!exclusive_is_holder(inode, r->peer))
+		return false;
+	if (inode->refs == 1)
+		return true;
+	end_lease(s, inode, &nothing);
+	return false;
 }
 
 /* ---- SETTLE ---- */

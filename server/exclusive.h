@@ -11,7 +11,7 @@
  *
  * That a record names a holder means that it may hold something back. Where
  * somebody else had got hold of the inode before the COMMIT was done, the reply
- * grants nothing.
+ * grants nothing, and the record is put right at once.
  */
 #include "server/internal.h"
 
@@ -20,8 +20,8 @@
 bool exclusive_allowed(Server *s, const RpcReq *r, const Inode *inode);
 /* Puts the holder into what is about to be written; PEER_NONE: none. */
 void exclusive_set(InodeData *d, uint16_t holder);
-/* After the commit: is the lease granted? */
-bool exclusive_granted(const Inode *inode, const RpcReq *r);
+/* After the commit, the inode still locked: is the lease granted? */
+bool coroutine_fn exclusive_co_granted(Server *s, Inode *inode, const RpcReq *r);
 /* Takes over what the holder says it has held back, where that is still its to
  * say: d of a locked inode. -EINVAL: it makes no sense. */
 int exclusive_merge(Server *s, InodeData *d, const RpcReq *r, const WireHeldBack *held);
