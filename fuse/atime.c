@@ -95,11 +95,14 @@ typedef struct Telling {
 	uint64_t told; /* what held_told() was */
 } Telling;
 
-/* Reading a directory the kernel takes its atime for stale by itself. Telling it
- * so costs it more than that, ACLs as well; it is needed where it has asked since. */
+/* It keeps nothing that it was not told; and reading a directory it takes its
+ * atime for stale by itself. Telling it so costs it more than that, ACLs as well;
+ * it is needed where it has asked since. */
 static bool kernel_knows(const Telling *t)
 {
-	return t->is_dir && t->m->held && held_told(t->m->held, t->ino) == t->told;
+	uint64_t told = t->m->held ? held_told(t->m->held, t->ino) : 0;
+
+	return t->m->held && (!told || (t->is_dir && told == t->told));
 }
 
 static void coroutine_fn tell(void *arg)

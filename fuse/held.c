@@ -1,8 +1,10 @@
 #include "fuse/held.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define BUCKETS 65536u
+#define HOT_NS INT64_C(1000000000)
 
 typedef struct HeldInode {
 	uint64_t ino, term, lease;
@@ -28,8 +30,14 @@ struct Held {
 	uint64_t names_epoch; /* from 1; ends when the kernel forgets all names */
 	uint64_t *last_event; /* by bucket of the number */
 	uint32_t *changing;   /* the same: changes of ours under way */
+	int64_t *recalled_ns; /* the same: when the last recall came, CLOCK_MONOTONIC */
 	HeldStats stats;
 };
+
+static int64_t now_ns(void)
+{
+	return g_get_monotonic_time() * 1000;
+}
 
 static uint32_t bucket(uint64_t ino)
 {
@@ -88,6 +96,7 @@ Held *held_new(const HeldOptions *opts)
 		.inodes = g_hash_table_new(g_int64_hash, g_int64_equal),
 		.last_event = g_new0(uint64_t, BUCKETS),
 		.changing = g_new0(uint32_t, BUCKETS),
+		.recalled_ns = g_new0(int64_t, BUCKETS),
 	};
 	return h;
 }
@@ -124,6 +133,7 @@ void held_free(Held *h)
 	g_hash_table_destroy(h->inodes);
 	g_free(h->last_event);
 	g_free(h->changing);
+	g_free(h->recalled_ns);
 	g_free(h);
 }
 
@@ -398,6 +408,7 @@ static void happens(Held *h, uint64_t ino)
 
 void held_recall(Held *h, uint64_t ino)
 {
+	h->recalled_ns[bucket(ino)] = now_ns();
 	happens(h, ino);
 }
 
@@ -449,6 +460,8 @@ bool held_tell_attr(Held *h, const WireAttr *attr)
 	HeldInode *i = find(h, attr->ino);
 
 	if (!i || !i->has_attr || i->attr.ctime_ns != attr->ctime_ns || i->attr.size != attr->size)
+		return false;
+	if (S_ISREG(attr->mode) && now_ns() - h->recalled_ns[bucket(attr->ino)] < HOT_NS)
 		return false;
 	held_tell(h, attr->ino);
 	return true;

@@ -116,8 +116,10 @@ void held_end(Held *h, HeldChange *c);
 
 /* Its attributes, as kept, are on their way to the kernel, for it to keep. */
 void held_tell(Held *h, uint64_t ino);
-/* The same for attributes that were asked for a while ago. False: they are not
- * what is kept, so the kernel must not keep them either. */
+/* The same for attributes that were asked for a while ago. False: the kernel must
+ * not keep them. Either they are not what is kept, or of a file that others change
+ * just now: taking back what the kernel keeps makes it ignore all attributes that
+ * are on their way to it, so who reads on would read with the old size. */
 bool held_tell_attr(Held *h, const WireAttr *attr);
 /* When that was last done; 0: it has none of them. No two times are the same. */
 uint64_t held_told(Held *h, uint64_t ino);

@@ -11,8 +11,9 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	Mount *m = mount_of(req);
 	WireAttr attr;
-	int r = mount_co_getattr(m, ino, &attr);
 
+	recall_asked(m, ino);
+	int r = mount_co_getattr(m, ino, &attr);
 	if (r < 0) {
 		ops_reply(req, r);
 		return;

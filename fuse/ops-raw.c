@@ -153,8 +153,9 @@ static void coroutine_fn serve_statx(Mount *m, Request *req)
 {
 	struct fuse_statx_out out = { 0 };
 	WireAttr attr;
-	int r = mount_co_getattr(m, req->in->nodeid, &attr);
 
+	recall_asked(m, req->in->nodeid);
+	int r = mount_co_getattr(m, req->in->nodeid, &attr);
 	if (r < 0) {
 		reply(req, r, NULL, 0);
 		return;

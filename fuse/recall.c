@@ -21,30 +21,35 @@ typedef struct PageDrop {
 	Mount *m;
 	uint64_t ino;
 	bool again;
+	bool asked; /* the kernel has, for attributes, meanwhile */
 } PageDrop;
 
-/* Not at once: the recall comes before its change, so pages read right after it
- * would still be old; and a call that has just asked for attributes would not get
- * to know a new size (pages.h). Who has asked since has seen to it. */
-static void coroutine_fn drop_once(PageDrop *d)
-{
-	Mount *m = d->m;
-
-	reactor_co_sleep(m->reactor, MOMENT_NS);
-	d->again = false;
-	if (!m->stopping && !held_pages_good(m->held, d->ino))
-		pages_co_drop(m->pages, d->ino);
-}
-
+/*
+ * Not at once: the recall comes before its change, so pages read right after it
+ * would still be old. And not while somebody reads on: the kernel, which then asks
+ * for attributes each time, sees to pages itself, and would ignore the answer to a
+ * question that a drop overtakes, and with it a new size (pages.h).
+ */
 static void coroutine_fn drop_pages(void *arg)
 {
 	PageDrop *d = arg;
 	Mount *m = d->m;
 
-	do
-		drop_once(d);
-	while (d->again && !m->stopping);
+	do {
+		d->again = d->asked = false;
+		reactor_co_sleep(m->reactor, MOMENT_NS);
+		if (!d->asked && !m->stopping && !held_pages_good(m->held, d->ino))
+			pages_co_drop(m->pages, d->ino);
+	} while ((d->again || d->asked) && !m->stopping);
 	g_hash_table_remove(m->page_drops, &d->ino);
+}
+
+void recall_asked(Mount *m, uint64_t ino)
+{
+	PageDrop *d = m->page_drops ? g_hash_table_lookup(m->page_drops, &ino) : NULL;
+
+	if (d)
+		d->asked = true;
 }
 
 /* One at a time for each file: what comes meanwhile is done once more. */

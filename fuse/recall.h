@@ -31,6 +31,8 @@
 /* Registers RECALL; makes m->held. Only where there can be other mounts. */
 void recall_attach(Mount *m);
 void recall_detach(Mount *m);
+/* The kernel asks for attributes of ino. */
+void recall_asked(Mount *m, uint64_t ino);
 /* Attributes go into a reply to GETATTR or STATX, without a yield from here: how
  * many seconds the kernel may keep them. */
 double recall_tell(Mount *m, const WireAttr *attr);

@@ -1,4 +1,5 @@
 """A change made through one mount is seen by the next call on another."""
+import mmap
 import os
 import stat
 import struct
@@ -40,6 +41,52 @@ def test_growth_and_truncation_there_show_here(tree):
         assert os.fstat(reader).st_size == size
         assert len(os.pread(reader, 4 * MIB, 0)) == size
     os.close(reader)
+
+
+def test_a_file_that_grows_there_is_read_to_its_end_here(tree):
+    """Long enough for what is done behind to come in between."""
+    writer = os.open(tree.at(0, "f"), os.O_CREAT | os.O_WRONLY)
+    reader = os.open(tree.at(1, "f"), os.O_RDONLY)
+    size = 0
+    for i in range(4000):
+        piece = b"%04d" % i * (1 + i % 300)
+        os.pwrite(writer, piece, size)
+        assert os.pread(reader, len(piece) + 100, size) == piece, i
+        size += len(piece)
+    os.close(reader)
+    os.close(writer)
+
+
+FOLLOW = """
+while True:
+    known = int.from_bytes(acknowledged[:8], "little")
+    if known == 2 ** 60:
+        break
+    found = len(os.pread(fd, 1 << 20, max(0, known - 20_000)))
+    if max(0, known - 20_000) + found < known:
+        short.append((known, found))
+"""
+
+
+def test_who_follows_a_file_is_never_behind_what_has_returned(tree, actor, tmp_path):
+    """One reader: several of one mount may be (the kernel's own race)."""
+    (tmp_path / "acknowledged").write_bytes(bytes(8))
+    fd = os.open(tmp_path / "acknowledged", os.O_RDWR)
+    acknowledged = mmap.mmap(fd, 8)
+    os.close(fd)
+    writer = os.open(tree.at(0, "f"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    follower = actor()
+    follower.do(f"short = []; fd = os.open({os.fspath(tree.at(1, 'f'))!r}, os.O_RDONLY)")
+    follower.do(f"acknowledged = mmap.mmap(os.open({os.fspath(tmp_path / 'acknowledged')!r}, os.O_RDWR), 8)")
+    follower.start(FOLLOW, "exec")
+    for n in range(1, 3000):
+        os.write(writer, b"x" * 97)
+        acknowledged[:8] = (n * 97).to_bytes(8, "little")
+    acknowledged[:8] = (2 ** 60).to_bytes(8, "little")
+    follower.result(60)
+    assert follower("short") == []
+    follower.do("os.close(fd)")
+    os.close(writer)
 
 
 def test_appends_in_turn_from_every_mount_all_arrive(tree):

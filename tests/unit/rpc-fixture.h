@@ -153,15 +153,15 @@ static inline void node_serve(Node *n)
 
 /* ---- nodes ---- */
 
-static inline uint16_t free_port(void)
+/* Free while *ret_fd is open, and most likely for a while after that. */
+static inline uint16_t take_port(int *ret_fd)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	g_assert_cmpint(bind(fd, (struct sockaddr *)&a, sizeof(a)), ==, 0);
-	g_assert_cmpint(getsockname(fd, (struct sockaddr *)&a, &len), ==, 0);
-	close(fd);
+	*ret_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	g_assert_cmpint(bind(*ret_fd, (struct sockaddr *)&a, sizeof(a)), ==, 0);
+	g_assert_cmpint(getsockname(*ret_fd, (struct sockaddr *)&a, &len), ==, 0);
 	return ntohs(a.sin_port);
 }
 
@@ -229,10 +229,13 @@ static inline void fixture_init(Fixture *f, const char *tls, uint16_t running)
 
 	*f = (Fixture) { .tls = tls, .reactor = reactor_new(&ro, &error) };
 	g_assert_no_error(error);
+	int fds[3];
 	for (int i = 0; i < 3; i++) {
-		f->ports[i] = free_port();
+		f->ports[i] = take_port(&fds[i]);
 		g_string_append_printf(list, "127.0.0.1:%u\n", f->ports[i]);
 	}
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
 	f->list = g_string_free(g_steal_pointer(&list), FALSE);
 	for (uint16_t i = 0; i < running; i++)
 		node_start(f, i);
