@@ -24,7 +24,8 @@ uint16_t step_home(const Server *s, const WireStep *step)
 static bool name_ok(const WireStep *step)
 {
 	return step->name_len > 0 && step->name_len <= WIRE_NAME_MAX && !memchr(step->name, '/', step->name_len) &&
-		!memchr(step->name, '\0', step->name_len) && step->name[step->name_len] == '\0';
+		!memchr(step->name, '\0', step->name_len) && step->name[step->name_len] == '\0' &&
+		strcmp(step->name, ".") && strcmp(step->name, "..");
 }
 
 static bool step_ok(const Server *s, const WireStep *step)
@@ -48,12 +49,24 @@ static bool step_ok(const Server *s, const WireStep *step)
 	}
 }
 
+/* What no change does: one inode linked, dropped or moved twice. */
+static bool is_repeated(const WireStep *steps, uint32_t i)
+{
+	if (steps[i].kind == WIRE_STEP_NAME || steps[i].kind == WIRE_STEP_MAKE)
+		return false;
+	for (uint32_t k = 0; k < i; k++) {
+		if (steps[k].kind == steps[i].kind && steps[k].ino == steps[i].ino)
+			return true;
+	}
+	return false;
+}
+
 int steps_check(Server *s, const WireStep *steps, uint32_t n)
 {
 	if (n == 0 || n > WIRE_STEPS_MAX)
 		return -EPROTO;
 	for (uint32_t i = 0; i < n; i++) {
-		if (!step_ok(s, &steps[i]))
+		if (!step_ok(s, &steps[i]) || is_repeated(steps, i))
 			return -EPROTO;
 	}
 	return 0;

@@ -166,6 +166,8 @@ static void coroutine_fn test_checks(Peer *p)
 		{ step_name(d, "g", f, f, S_IFREG), -EAGAIN },
 		{ step_name(d, "a/b", 0, f, S_IFREG), -EPROTO },
 		{ step_name(d, "", 0, f, S_IFREG), -EPROTO },
+		{ step_name(d, ".", 0, f, S_IFREG), -EPROTO },
+		{ step_name(d, "..", 0, f, S_IFREG), -EPROTO },
 		{ step_name(f, "g", 0, f, S_IFREG), -ENOTDIR },
 		{ step_name(4711, "g", 0, f, S_IFREG), -ENOENT },
 	};
@@ -176,6 +178,8 @@ static void coroutine_fn test_checks(Peer *p)
 		g_assert_cmpint(prepare(p, id, 1, &rows[i].step, 1, NULL), ==, rows[i].result);
 		g_assert_cmpint(finish(p, id, false), ==, 0);
 	}
+	WireStep twice[] = { { .kind = WIRE_STEP_DROP, .ino = f }, { .kind = WIRE_STEP_DROP, .ino = f } };
+	g_assert_cmpint(prepare(p, next_id(), 1, twice, 2, NULL), ==, -EPROTO);
 	g_assert_cmpuint(count_records(p, RECORD_PREPARED), ==, 0);
 	g_assert_cmpuint(attr_of(p, f).nlink, ==, 1);
 }
