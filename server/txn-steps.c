@@ -242,14 +242,12 @@ static int check_link(Server *s, const Inode *inode)
 	return inode->d.attr.nlink >= LINK_LIMIT ? -EMLINK : 0;
 }
 
-/* A name whose inode is lost can be removed: whoever holds the name knows that
- * it is not just being removed. */
+/* A name whose inode is lost can be removed. Whether it is, or both are just being
+ * removed by somebody else, whoever holds the name knows. */
 static int coroutine_fn check_drop(Server *s, const WireStep *step, const Inode *inode)
 {
-	if (!is_there(inode)) {
-		g_warning("inode %#" PRIx64 " has a name but is lost, removing the name", step->ino);
+	if (!is_there(inode))
 		return 0;
-	}
 	if (S_ISDIR(inode->d.attr.mode) != S_ISDIR(step->old_mode))
 		return -EIO;
 	if (!S_ISDIR(inode->d.attr.mode))
@@ -390,8 +388,11 @@ static void coroutine_fn do_one(Change *c, const WireStep *step, Inode *inode, c
 		do_make(c, step, acl);
 		return;
 	}
-	if (!is_there(inode))
-		return; /* lost, as check_drop() has said */
+	if (!is_there(inode)) {
+		if (step->kind == WIRE_STEP_DROP)
+			g_warning("inode %#" PRIx64 " had a name but is lost, removed the name", step->ino);
+		return;
+	}
 	switch (step->kind) {
 	case WIRE_STEP_NAME:
 		do_name(c, step, inode);
