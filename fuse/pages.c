@@ -95,6 +95,13 @@ void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns, uint32
 	}
 }
 
+bool pages_have_size(Pages *p, const WireAttr *attr)
+{
+	const Page *page = place(p, attr->ino);
+
+	return page->ino == attr->ino && page->size == attr->size;
+}
+
 /* On a thread of the kernel, since it waits for locks of pages. Who holds one
  * waits for a READ or a WRITE, never for attributes. */
 void coroutine_fn pages_co_drop(Pages *p, uint64_t ino)

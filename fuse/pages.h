@@ -15,6 +15,7 @@
  * Entries are by a hash of the number; one that has given way to another inode's
  * costs this certainty and nothing else.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/co.h"
@@ -39,6 +40,8 @@ void pages_read(Pages *p, uint64_t ino, const WireAttr *attr);
  * pages_writing(): p may be NULL. */
 uint32_t pages_writing(Pages *p, uint64_t ino);
 void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns, uint32_t writing);
+/* Was it shown that size last? */
+bool pages_have_size(Pages *p, const WireAttr *attr);
 /* The kernel drops all it has of a file. Yields as pages_co_show(). */
 void coroutine_fn pages_co_drop(Pages *p, uint64_t ino);
 /* Attributes are about to be sent. Yields while older pages are dropped, which

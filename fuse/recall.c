@@ -16,6 +16,7 @@
 /* ---- mapped pages ---- */
 
 #define MOMENT_NS INT64_C(50000000)
+#define QUIET_NS INT64_C(1000000000)
 
 typedef struct PageDrop {
 	Mount *m;
@@ -24,11 +25,30 @@ typedef struct PageDrop {
 	bool asked; /* the kernel has, for attributes, meanwhile */
 } PageDrop;
 
+static bool coroutine_fn is_size_new(const PageDrop *d)
+{
+	WireAttr attr;
+
+	return mount_co_getattr(d->m, d->ino, &attr) == 0 && !pages_have_size(d->m->pages, &attr);
+}
+
+static bool is_wanted(const PageDrop *d)
+{
+	return !d->asked && !d->m->stopping && !held_pages_good(d->m->held, d->ino);
+}
+
+static void coroutine_fn co_wait_for_quiet(const PageDrop *d)
+{
+	for (int64_t left_ns = QUIET_NS; left_ns > 0 && is_wanted(d); left_ns -= MOMENT_NS)
+		reactor_co_sleep(d->m->reactor, MOMENT_NS);
+}
+
 /*
  * Not at once: the recall comes before its change, so pages read right after it
  * would still be old. And not while somebody reads on: the kernel, which then asks
  * for attributes each time, sees to pages itself, and would ignore the answer to a
- * question that a drop overtakes, and with it a new size (pages.h).
+ * question that a drop overtakes. Where that would be a new size (pages.h) it is
+ * better to be sure that nobody reads.
  */
 static void coroutine_fn drop_pages(void *arg)
 {
@@ -38,7 +58,9 @@ static void coroutine_fn drop_pages(void *arg)
 	do {
 		d->again = d->asked = false;
 		reactor_co_sleep(m->reactor, MOMENT_NS);
-		if (!d->asked && !m->stopping && !held_pages_good(m->held, d->ino))
+		if (is_wanted(d) && is_size_new(d))
+			co_wait_for_quiet(d);
+		if (is_wanted(d))
 			pages_co_drop(m->pages, d->ino);
 	} while ((d->again || d->asked) && !m->stopping);
 	g_hash_table_remove(m->page_drops, &d->ino);
