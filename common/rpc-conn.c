@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/rpc-internal.h"
 
 #define PULSE_NS INT64_C(1000000000)
@@ -211,16 +212,11 @@ static void conn_up(RpcConn *conn)
 
 /* Not the reactor's: that is as old as its last wake-up, and the process may
  * have been stopped since. */
-static int64_t now_ns(void)
-{
-	return g_get_monotonic_time() * 1000;
-}
-
 static char conn_next_sign(RpcConn *conn)
 {
 	if (!conn->connector || conn->asked_ns)
 		return BYTE_ALIVE;
-	conn->asked_ns = now_ns();
+	conn->asked_ns = clock_monotonic_ns();
 	return BYTE_ASK;
 }
 
@@ -228,7 +224,7 @@ static char conn_next_sign(RpcConn *conn)
  * given away what it granted. */
 static void conn_on_answer(RpcConn *conn)
 {
-	if (now_ns() >= conn->answered_ns + RPC_LEASE_NS)
+	if (clock_monotonic_ns() >= conn->answered_ns + RPC_LEASE_NS)
 		conn->link->term++;
 	conn->answered_ns = conn->asked_ns;
 	conn->asked_ns = 0;
@@ -252,7 +248,7 @@ int64_t rpc_lease_until_ns(const Rpc *rpc, uint16_t peer, uint64_t term)
 	if (!link->conn || link->term != term)
 		return 0;
 	until_ns = link->conn->answered_ns + RPC_LEASE_NS;
-	return now_ns() < until_ns ? until_ns : 0;
+	return clock_monotonic_ns() < until_ns ? until_ns : 0;
 }
 
 static void conn_on_byte(RpcConn *conn, uint8_t byte)

@@ -1,19 +1,11 @@
 #include "fuse/exclusive.h"
 
-#include <time.h>
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
+#include "common/clock.h"
 
 /* As the home would do (inode_data_touch()). */
 static void touch(WireAttr *a, uint64_t end)
 {
-	int64_t now = MAX(now_ns(), a->ctime_ns + 1);
+	int64_t now = MAX(clock_realtime_ns(), a->ctime_ns + 1);
 
 	if (now == a->mtime_ns)
 		now++;

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
+
 #define BUCKETS 65536u
 #define HOT_NS INT64_C(1000000000)
 
@@ -33,11 +35,6 @@ struct Held {
 	int64_t *recalled_ns; /* the same: when the last recall came, CLOCK_MONOTONIC */
 	HeldStats stats;
 };
-
-static int64_t now_ns(void)
-{
-	return g_get_monotonic_time() * 1000;
-}
 
 static uint32_t bucket(uint64_t ino)
 {
@@ -408,7 +405,7 @@ static void happens(Held *h, uint64_t ino)
 
 void held_recall(Held *h, uint64_t ino)
 {
-	h->recalled_ns[bucket(ino)] = now_ns();
+	h->recalled_ns[bucket(ino)] = clock_monotonic_ns();
 	happens(h, ino);
 }
 
@@ -461,7 +458,7 @@ bool held_tell_attr(Held *h, const WireAttr *attr)
 
 	if (!i || !i->has_attr || i->attr.ctime_ns != attr->ctime_ns || i->attr.size != attr->size)
 		return false;
-	if (S_ISREG(attr->mode) && now_ns() - h->recalled_ns[bucket(attr->ino)] < HOT_NS)
+	if (S_ISREG(attr->mode) && clock_monotonic_ns() - h->recalled_ns[bucket(attr->ino)] < HOT_NS)
 		return false;
 	held_tell(h, attr->ino);
 	return true;

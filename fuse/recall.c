@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "common/clock.h"
+
 /* Of attributes at 200 bytes each, and of names at about 80. */
 #define INODES_MAX 262144u
 #define NAMES_MAX 524288u
@@ -99,11 +101,6 @@ void recall_pages_read(Mount *m, uint64_t ino)
 
 /* ---- recalls ---- */
 
-static int64_t now_ns(void)
-{
-	return g_get_monotonic_time() * 1000;
-}
-
 static int coroutine_fn serve_recall(void *ctx, RpcReq *r)
 {
 	Mount *m = ctx;
@@ -149,7 +146,7 @@ static void untold_names(void *arg)
 void coroutine_fn recall_co_names_gone(Mount *m)
 {
 	while (m->stuck_until_ns && !m->stopping) {
-		int64_t left_ns = m->stuck_until_ns - now_ns();
+		int64_t left_ns = m->stuck_until_ns - clock_monotonic_ns();
 
 		if (left_ns > 0)
 			reactor_co_sleep(m->reactor, left_ns);
@@ -239,7 +236,7 @@ static double seconds_left(Mount *m, uint64_t ino)
 
 	if (!until_ns)
 		return 0;
-	return CLAMP((double)(until_ns - now_ns()) / 1e9, 0, TELL_MAX_S);
+	return CLAMP((double)(until_ns - clock_monotonic_ns()) / 1e9, 0, TELL_MAX_S);
 }
 
 double recall_tell(Mount *m, const WireAttr *attr)
@@ -260,6 +257,6 @@ double recall_tell_name(Mount *m, uint64_t dir, const char *name, uint64_t ino)
 	if (!held_tell_name(m->held, dir, name, strlen(name), ino))
 		return 0;
 	double left = MIN(seconds_left(m, dir), TELL_NAME_MAX_S);
-	m->names_until_ns = MAX(m->names_until_ns, now_ns() + (int64_t)(left * 1e9) + ON_ITS_WAY_NS);
+	m->names_until_ns = MAX(m->names_until_ns, clock_monotonic_ns() + (int64_t)(left * 1e9) + ON_ITS_WAY_NS);
 	return left;
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "server/acls.h"
 #include "server/change.h"
 #include "server/holds.h"
@@ -137,7 +138,7 @@ static int coroutine_fn atime(void *ctx, RpcReq *r)
 	Server *s = ctx;
 	const WireAtimeReq *req = r->req;
 	WireAttrRep *rep = r->rep;
-	int64_t now = inode_now_ns();
+	int64_t now = clock_realtime_ns();
 	Inode *inode;
 	int res = inode_co_get(s, req->ino, &inode);
 

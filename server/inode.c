@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "server/exclusive.h"
 #include "server/record.h"
 
@@ -438,20 +438,12 @@ bool inode_written_since_cut(Inode *inode, const WireBlocks *b)
 	return false;
 }
 
-int64_t inode_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 /* mtime follows ctime, which nobody can set: it too moves with each change,
  * and comes back from a future that utimensat(2) put it into. */
 void inode_data_touch(InodeData *d, bool mtime)
 {
 	WireAttr *a = &d->attr;
-	int64_t now = MAX(inode_now_ns(), a->ctime_ns + 1);
+	int64_t now = MAX(clock_realtime_ns(), a->ctime_ns + 1);
 
 	if (mtime && a->mtime_ns == now)
 		now++;

@@ -97,8 +97,6 @@ void inode_data_count_blocks(InodeData *d);
 /* Adds the deletion of all records of an inode: itself, inline data, xattrs,
  * runs, orphan, intents. The inode is locked. 0 or -EIO. */
 int coroutine_fn inode_data_co_delete(struct Server *s, MetaBatch *b, const InodeData *d);
-/* CLOCK_REALTIME in ns. */
-int64_t inode_now_ns(void);
 /* mtime and ctime (or ctime alone) become now, or one ns more than they were
  * when the clock has not moved on: they strictly increase with each change. */
 void inode_data_touch(InodeData *d, bool mtime);

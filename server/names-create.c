@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "common/ino.h"
 #include "server/acls.h"
 #include "server/leases.h"
@@ -18,7 +19,7 @@
 
 void names_new_inode(const InodeData *dir, uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, InodeData *ret_d)
 {
-	int64_t now = inode_now_ns();
+	int64_t now = clock_realtime_ns();
 
 	*ret_d = (InodeData) {
 		.attr = {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "common/ino.h"
 #include "server/acl.h"
 #include "server/acls.h"
@@ -262,7 +263,7 @@ static int coroutine_fn check_make(Server *s, WireStep *step)
 
 	if (r < 0)
 		return r;
-	step->time_ns = inode_now_ns();
+	step->time_ns = clock_realtime_ns();
 	return sequences_co_take(s, map_slot_of_peer(s->map, s->self, g_random_int()), &step->ino);
 }
 

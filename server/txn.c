@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "server/crashpoint.h"
 
 #define TICK_NS INT64_C(1000000000)
@@ -337,7 +338,7 @@ int coroutine_fn txn_co_run(TxnCall *t, WireStep *steps, uint32_t n, WireAttr *r
 void txn_call_init(TxnCall *t, Server *s, const RpcReq *caller)
 {
 	*t = (TxnCall) {
-		.s = s, .caller = caller, .age_ns = inode_now_ns(), .until_ns = reactor_now_ns(s->reactor) + TXN_TRY_NS,
+		.s = s, .caller = caller, .age_ns = clock_realtime_ns(), .until_ns = reactor_now_ns(s->reactor) + TXN_TRY_NS,
 	};
 }
 

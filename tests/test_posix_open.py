@@ -31,8 +31,6 @@ def together(crowd, statements):
 
 # ---- making ----
 
-several = pytest.mark.configs("tcp3", "shm3", "netns3", "client")
-
 OPEN_AND_REMOVE = """
 for _ in range(150):
     os.close(os.open(p, os.O_CREAT | os.O_RDWR, 0o600))
