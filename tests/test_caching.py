@@ -1,10 +1,12 @@
 """What a mount has read once it has, until somebody changes it."""
+import functools
 import os
 
 import pytest
 
 from harness.env import need_program, size
 from harness.procs import run
+from harness.reclaim import Reclaim
 from test_counters import spent
 
 FILES = size(600, 20_000, sanitized=150)
@@ -54,26 +56,42 @@ def cluster_with(make_cluster, tmp_path):
     def make(files):
         need_program("git")
         cluster = make_cluster(3, transport="tcp,self")
+        cluster.reclaim = Reclaim()
         make_tree(cluster.mounts, files)
         commit_all(cluster.mounts[0] / "tree", tmp_path / "repository")
         return cluster
     return make
 
 
-def look_twice(peer, files, figure):
+def look_twice(peer, look):
+    """(RPCs sent, requests of the kernel) the second time."""
+    outputs = [look(peer.mount / "tree")]
+    found = spent(peer, lambda: outputs.append(look(peer.mount / "tree")))
+    if outputs[0] != outputs[1]:
+        pytest.fail("the second look sees something else")
+    return found
+
+
+def look_until_known(peer, look):
+    """One look reads directories, so that the next asks for their atimes, and
+    the kernel forgets their ACLs with that, which the one after asks for."""
+    for _ in range(3):
+        look(peer.mount / "tree")
+
+
+def look_twice_with_each(cluster, peer, files, figure):
     """{command: (RPCs sent, requests of the kernel)} the second time."""
     found = {}
     for command, look in COMMANDS.items():
-        outputs = [look(peer.mount / "tree")]
-        found[command] = spent(peer, lambda: outputs.append(look(peer.mount / "tree")))
-        if outputs[0] != outputs[1]:
-            pytest.fail(f"{command} says something else the second time")
+        found[command] = cluster.reclaim.without(functools.partial(look_twice, peer, look),
+                                                 functools.partial(look_until_known, peer, look))
         figure(f"RPCs and kernel requests of {command} of {files} files", found[command])
     return found
 
 
 def test_looking_at_an_unchanged_tree_again_makes_no_rpc(cluster_with, figure):
-    looks = look_twice(cluster_with(FILES).peers[0], FILES, figure)
+    cluster = cluster_with(FILES)
+    looks = look_twice_with_each(cluster, cluster.peers[0], FILES, figure)
     assert {command: sent for command, (sent, _) in looks.items()} == dict.fromkeys(COMMANDS, {})
 
 
@@ -97,21 +115,29 @@ def most(directories):
 @pytest.mark.skipif(linux() < (6, 16), reason="the kernel keeps no names before 6.16")
 def test_looking_at_an_unchanged_tree_again_asks_at_most_once_for_each_directory(cluster_with, figure):
     limits = most(FILES_AT_ONCE // PER_DIRECTORY + 1)
-    for peer in cluster_with(FILES_AT_ONCE).peers[:2]:  # git has read all through the first
-        for command, (_, asked) in look_twice(peer, FILES_AT_ONCE, figure).items():
+    cluster = cluster_with(FILES_AT_ONCE)
+    for peer in cluster.peers[:2]:  # git has read all through the first
+        for command, (_, asked) in look_twice_with_each(cluster, peer, FILES_AT_ONCE, figure).items():
             beyond = {kind: n for kind, n in asked.items() if n > limits[command].get(kind, 0)}
             assert beyond == {}, command
 
 
 @pytest.mark.skipif(linux() < (6, 16), reason="the kernel keeps no names before 6.16")
 def test_a_directory_that_was_changed_is_read_anew_and_then_kept(cluster_with):
-    peer, other = cluster_with(FILES_AT_ONCE).peers[:2]
-    read = COMMANDS["ls -lR"]
+    cluster = cluster_with(FILES_AT_ONCE)
+    peer, other = cluster.peers[:2]
+
+    def read():
+        return COMMANDS["ls -lR"](peer.mount / "tree")
+
+    def requests():
+        """Of looks one after the other: the first asks for the atime of each
+        directory, and the next for its ACLs anew, which the kernel forgets when it
+        asks for attributes. More on a slow machine: what it has of a lease lasts
+        but seconds."""
+        return [spent(peer, read)[1] for _ in range(6)]
+
     for i in range(3):
         (other.mount / "tree" / "directory3" / f"more{i}").touch()
-        assert f"more{i}" in read(peer.mount / "tree")
-        # Then the atime of each directory is asked for, and its ACLs anew, which
-        # the kernel forgets when it asks for attributes. More on a slow machine:
-        # what it has of a lease lasts but seconds.
-        asked = [spent(peer, lambda: read(peer.mount / "tree"))[1] for _ in range(6)]
-        assert {"getxattr": 1} in asked
+        assert f"more{i}" in read()
+        assert {"getxattr": 1} in cluster.reclaim.without(requests, after=read)
