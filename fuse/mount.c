@@ -487,7 +487,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	}
 	make_channels(m);
 	if (!opts->alone) {
-		m->pages = pages_new(reactor_uring(m->reactor), m->fd);
+		m->pages = recall_make_pages(m);
 		m->places = places_new();
 		m->submounts = submounts_new(kmount_dev(m->kmount));
 	}

@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "fuse/fuse-kernel.h"
 
 #define PLACES 65536u
@@ -10,12 +11,18 @@
  * nothing. Whoever begins to read while it drops asks for attributes first, and
  * waits, so next time it is left alone. */
 #define DROPS 2
+#define SIZE_UNKNOWN UINT64_MAX
+#define MTIME_UNKNOWN 0
+#define CROWD_NS INT64_C(1000000000)
 
 typedef struct Page {
 	uint64_t ino; /* 0: none */
 	int64_t mtime_ns;
 	uint64_t size;
 	uint32_t reads;
+	uint32_t thread;  /* which asked last, or wrote, */
+	int64_t asked_ns; /* and when; CLOCK_MONOTONIC as the next */
+	int64_t crowd_until_ns;
 } Page;
 
 /* Pages that are being dropped; on the stack of who does it. */
@@ -25,18 +32,16 @@ typedef struct Drop {
 } Drop;
 
 struct Pages {
-	Uring *uring;
-	int fd;
+	PagesOptions opts;
 	GHashTable *drops; /* &Drop.ino -> Drop */
 	Page pages[PLACES];
 };
 
-Pages *pages_new(Uring *uring, int fd)
+Pages *pages_new(const PagesOptions *opts)
 {
 	Pages *p = g_new0(Pages, 1);
 
-	p->uring = uring;
-	p->fd = fd;
+	p->opts = *opts;
 	p->drops = g_hash_table_new(g_int64_hash, g_int64_equal);
 	return p;
 }
@@ -54,29 +59,60 @@ static Page *place(Pages *p, uint64_t ino)
 	return &p->pages[(ino * UINT64_C(0x9e3779b97f4a7c15)) >> 48];
 }
 
+static Page fresh(uint64_t ino, const WireAttr *attr)
+{
+	return (Page) {
+		.ino = ino, .mtime_ns = attr ? attr->mtime_ns : MTIME_UNKNOWN, .size = attr ? attr->size : SIZE_UNKNOWN,
+	};
+}
+
 void pages_open(Pages *p, uint64_t ino, const WireAttr *attr)
 {
 	Page *page = place(p, ino);
 
 	if (page->ino != ino)
-		*page = (Page) { .ino = ino, .mtime_ns = attr ? attr->mtime_ns : 0, .size = attr ? attr->size : UINT64_MAX };
+		*page = fresh(ino, attr);
 }
 
 void pages_read(Pages *p, uint64_t ino, const WireAttr *attr)
 {
 	Page *page = place(p, ino);
-	int64_t mtime_ns = attr ? attr->mtime_ns : 0;
+	uint32_t reads = page->reads + 1;
 
-	page->reads++;
 	if (page->ino != ino)
-		*page = (Page) { .ino = ino, .mtime_ns = mtime_ns, .size = attr ? attr->size : UINT64_MAX, .reads = page->reads };
+		*page = fresh(ino, attr);
 	else
-		page->mtime_ns = MIN(page->mtime_ns, mtime_ns);
+		page->mtime_ns = MIN(page->mtime_ns, attr ? attr->mtime_ns : MTIME_UNKNOWN);
+	page->reads = reads;
 }
 
-uint32_t pages_writing(Pages *p, uint64_t ino)
+/* Is this thread one of several that use the file? *ret_began: it is the first
+ * that is known of beside another. */
+static bool is_crowd(Page *page, uint32_t thread, bool *ret_began)
 {
-	return p ? place(p, ino)->reads : 0;
+	int64_t now_ns = clock_monotonic_ns();
+	bool was = now_ns < page->crowd_until_ns;
+
+	/* Threads of other process namespaces have no number here. */
+	if ((page->thread != thread || !thread) && page->asked_ns && now_ns - page->asked_ns < CROWD_NS)
+		page->crowd_until_ns = now_ns + CROWD_NS;
+	page->thread = thread;
+	page->asked_ns = now_ns;
+	bool is = now_ns < page->crowd_until_ns;
+	*ret_began = is && !was;
+	return is;
+}
+
+uint32_t pages_writing(Pages *p, uint64_t ino, uint32_t thread)
+{
+	bool began;
+
+	if (!p)
+		return 0;
+	Page *page = place(p, ino);
+	if (page->ino == ino && is_crowd(page, thread, &began) && began)
+		page->size = SIZE_UNKNOWN;
+	return page->reads;
 }
 
 void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns, uint32_t writing)
@@ -86,8 +122,8 @@ void pages_written(Pages *p, const WireAttr *attr, int64_t prev_mtime_ns, uint32
 
 	if (page->ino != attr->ino) {
 		*page = (Page) {
-			.ino = attr->ino, .mtime_ns = read_between ? 0 : attr->mtime_ns,
-			.size = UINT64_MAX, .reads = page->reads,
+			.ino = attr->ino, .mtime_ns = read_between ? MTIME_UNKNOWN : attr->mtime_ns,
+			.size = SIZE_UNKNOWN, .reads = page->reads,
 		};
 	} else if (page->mtime_ns == prev_mtime_ns) {
 		page->size = attr->size;
@@ -104,7 +140,32 @@ bool pages_have_size(Pages *p, const WireAttr *attr)
 
 /* On a thread of the kernel, since it waits for locks of pages. Who holds one
  * waits for a READ or a WRITE, never for attributes. */
-void coroutine_fn pages_co_drop(Pages *p, uint64_t ino)
+static void coroutine_fn co_notify(Pages *p, const void *msg, size_t len)
+{
+	uring_co_write_blocking(p->opts.uring, p->opts.fd, msg, len);
+}
+
+/* The kernel makes a file that long when it is given its last byte, whatever it
+ * had asked for. That page alone it takes for whole only where it is all there is
+ * in it, so the byte must be the right one. */
+static void coroutine_fn co_give_size(Pages *p, const WireAttr *attr)
+{
+	struct __attribute__((packed)) {
+		struct fuse_out_header out;
+		struct fuse_notify_store_out arg;
+		uint8_t byte;
+	} msg = {
+		.out = { .len = sizeof(msg), .error = FUSE_NOTIFY_STORE },
+		.arg = { .nodeid = attr->ino, .offset = attr->size - 1, .size = 1 },
+	};
+
+	/* Where it has become shorter, the next read finds that out. */
+	if (p->opts.last_byte(p->opts.arg, attr, &msg.byte))
+		co_notify(p, &msg, sizeof(msg));
+}
+
+/* give: the kernel is to take this for its size; NULL: it need not. */
+static void coroutine_fn co_drop(Pages *p, uint64_t ino, const WireAttr *give)
 {
 	struct {
 		struct fuse_out_header out;
@@ -119,15 +180,23 @@ void coroutine_fn pages_co_drop(Pages *p, uint64_t ino)
 		co_queue_wait(&other->waiters);
 	g_hash_table_insert(p->drops, &drop.ino, &drop);
 	for (int i = 0; i < DROPS; i++)
-		uring_co_write_blocking(p->uring, p->fd, &msg, sizeof(msg));
+		co_notify(p, &msg, sizeof(msg));
+	if (give)
+		co_give_size(p, give);
 	g_hash_table_remove(p->drops, &drop.ino);
 	co_queue_wake_all(&drop.waiters);
 }
 
+void coroutine_fn pages_co_drop(Pages *p, uint64_t ino)
+{
+	co_drop(p, ino, NULL);
+}
+
 /* What is dropped from now on is as new as the attributes are, or newer. */
-void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr)
+void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr, uint32_t thread)
 {
 	Page *page = place(p, attr->ino);
+	bool began;
 	Drop *drop;
 
 	if (!S_ISREG(attr->mode))
@@ -136,9 +205,12 @@ void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr)
 		co_queue_wait(&drop->waiters);
 	if (page->ino != attr->ino)
 		return;
+	bool crowd = is_crowd(page, thread, &began);
+	bool is_longer = page->size == SIZE_UNKNOWN || attr->size > page->size;
+	bool give = crowd && attr->size && (began || is_longer);
 	bool older = page->mtime_ns != attr->mtime_ns && page->size == attr->size;
 	page->mtime_ns = attr->mtime_ns;
 	page->size = attr->size;
-	if (older)
-		pages_co_drop(p, attr->ino);
+	if (give || older)
+		co_drop(p, attr->ino, give ? attr : NULL);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "fuse/data.h"
 
 /* Of attributes at 200 bytes each, and of names at about 80. */
 #define INODES_MAX 262144u
@@ -91,6 +92,23 @@ static void spawn_drop(Mount *m, uint64_t ino)
 	*d = (PageDrop) { .m = m, .ino = ino };
 	g_hash_table_insert(m->page_drops, &d->ino, d);
 	mount_spawn(m, drop_pages, d);
+}
+
+static bool coroutine_fn last_byte(void *arg, const WireAttr *attr, uint8_t *ret_byte)
+{
+	g_autofree uint8_t *buf = g_malloc(data_read_room(1));
+
+	if (data_co_read(arg, attr->ino, buf, 1, attr->size - 1) != 1)
+		return false;
+	*ret_byte = buf[0];
+	return true;
+}
+
+Pages *recall_make_pages(Mount *m)
+{
+	PagesOptions opts = { .uring = reactor_uring(m->reactor), .fd = m->fd, .last_byte = last_byte, .arg = m };
+
+	return pages_new(&opts);
 }
 
 void recall_pages_read(Mount *m, uint64_t ino)

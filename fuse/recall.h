@@ -31,6 +31,8 @@
 /* Registers RECALL; makes m->held. Only where there can be other mounts. */
 void recall_attach(Mount *m);
 void recall_detach(Mount *m);
+/* What m->pages is to be, once there is a channel. */
+Pages *recall_make_pages(Mount *m);
 /* The kernel asks for attributes of ino. */
 void recall_asked(Mount *m, uint64_t ino);
 /* Attributes go into a reply to GETATTR or STATX, without a yield from here: how
