@@ -435,7 +435,7 @@ ssize_t coroutine_fn data_co_write(Mount *m, uint64_t ino, const void *buf, size
 	bool local = map_home(m->map, ino) == m->self;
 	Write w = {
 		.m = m, .ino = ino, .off = off, .buf = buf, .len = len, .flags = flags,
-		.pages = pages_writing(m->pages, ino, request_current()->in->pid), .attr = ret_attr,
+		.pages = pages_writing(m->pages, ino, request_thread()), .attr = ret_attr,
 	};
 	int r = 0;
 

@@ -452,13 +452,20 @@ uint64_t held_told(Held *h, uint64_t ino)
 	return i ? i->told : 0;
 }
 
+bool held_is_hot(const Held *h, uint64_t ino)
+{
+	int64_t recalled_ns = h->recalled_ns[bucket(ino)];
+
+	return recalled_ns && clock_monotonic_ns() - recalled_ns < HOT_NS;
+}
+
 bool held_tell_attr(Held *h, const WireAttr *attr)
 {
 	HeldInode *i = find(h, attr->ino);
 
 	if (!i || !i->has_attr || i->attr.ctime_ns != attr->ctime_ns || i->attr.size != attr->size)
 		return false;
-	if (S_ISREG(attr->mode) && clock_monotonic_ns() - h->recalled_ns[bucket(attr->ino)] < HOT_NS)
+	if (S_ISREG(attr->mode) && held_is_hot(h, attr->ino))
 		return false;
 	held_tell(h, attr->ino);
 	return true;

@@ -121,6 +121,8 @@ void held_tell(Held *h, uint64_t ino);
  * just now: taking back what the kernel keeps makes it ignore all attributes that
  * are on their way to it, so who reads on would read with the old size. */
 bool held_tell_attr(Held *h, const WireAttr *attr);
+/* Has another mount changed it, or begun to, within the last second? */
+bool held_is_hot(const Held *h, uint64_t ino);
 /* When that was last done; 0: it has none of them. No two times are the same. */
 uint64_t held_told(Held *h, uint64_t ino);
 /* The same for a name in a directory, or, with ino 0, that there is none of that

@@ -87,6 +87,12 @@ static inline Request *request_current(void)
 	return co_get_local();
 }
 
+/* The thread that asks; 0: one of a process namespace that ours does not see. */
+static inline uint32_t request_thread(void)
+{
+	return request_current()->in->pid;
+}
+
 static inline const void *request_arg(void)
 {
 	return request_current()->in + 1;

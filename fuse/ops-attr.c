@@ -70,7 +70,7 @@ static int coroutine_fn co_setattr(Mount *m, const WireSetattrReq *req, WireAttr
 {
 	WireAttrRep rep;
 	RpcCall call = { .req = req, .req_len = sizeof(*req) };
-	int r = mount_co_change_ino(m, WIRE_SETATTR, &call, pages_writing(m->pages, req->ino, request_current()->in->pid), &rep);
+	int r = mount_co_change_ino(m, WIRE_SETATTR, &call, pages_writing(m->pages, req->ino, request_thread()), &rep);
 
 	if (r < 0)
 		return r;

@@ -109,7 +109,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len
 	};
 	WireAttrRep rep;
 	RpcCall call = { .req = &falloc, .req_len = sizeof(falloc) };
-	int r = mount_co_change_ino(m, WIRE_FALLOCATE, &call, pages_writing(m->pages, ino, request_current()->in->pid), &rep);
+	int r = mount_co_change_ino(m, WIRE_FALLOCATE, &call, pages_writing(m->pages, ino, request_thread()), &rep);
 
 	if (r >= 0)
 		r = co_kill_if_needed(req, ino, &rep.attr);

@@ -198,7 +198,7 @@ static void send_listing(fuse_req_t req, fuse_ino_t ino, uint64_t lease, const L
 	bool keep = l->used || !kept || may_keep(m, ino, lease);
 
 	if (kept)
-		listings_reply(kept, ino, lease, request_current()->in->pid);
+		listings_reply(kept, ino, lease, request_thread());
 	if (kept && lease)
 		held_tell_listing(m->held, ino);
 	fuse_reply_buf(req, keep ? l->buf : too_short, keep ? l->used : sizeof(too_short));

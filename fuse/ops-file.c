@@ -85,7 +85,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	Mount *m = mount_of(req);
 	int r = open_table_open(m->opens, ino);
 
-	pins_drop(m->pins, request_current()->in->pid);
+	pins_drop(m->pins, request_thread());
 	if (r < 0) {
 		ops_reply(req, r);
 		return;

@@ -91,7 +91,7 @@ static void coroutine_fn reply_found(fuse_req_t req, const WireEntryRep *rep, do
 	Mount *m = mount_of(req);
 
 	if (S_ISREG(rep->attr.mode))
-		pins_set(m->pins, request_current()->in->pid, rep->attr.ino, reactor_now_ns(m->reactor));
+		pins_set(m->pins, request_thread(), rep->attr.ino, reactor_now_ns(m->reactor));
 	ops_reply_entry(req, rep, timeout);
 }
 

@@ -114,7 +114,7 @@ void coroutine_fn ops_co_show_attr(Mount *m, const WireAttr *attr)
 {
 	ops_note_attr(m, attr);
 	if (m->pages)
-		pages_co_show(m->pages, attr, request_current()->in->pid);
+		pages_co_show(m->pages, attr, request_thread());
 	if (m->listings && S_ISDIR(attr->mode))
 		listings_co_show(m->listings, attr->ino);
 }

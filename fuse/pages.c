@@ -23,6 +23,7 @@ typedef struct Page {
 	uint32_t thread;  /* which asked last, or wrote, */
 	int64_t asked_ns; /* and when; CLOCK_MONOTONIC as the next */
 	int64_t crowd_until_ns;
+	bool unsure; /* of several threads one may still go by an older size */
 } Page;
 
 /* Pages that are being dropped; on the stack of who does it. */
@@ -86,32 +87,29 @@ void pages_read(Pages *p, uint64_t ino, const WireAttr *attr)
 	page->reads = reads;
 }
 
-/* Is this thread one of several that use the file? *ret_began: it is the first
- * that is known of beside another. */
-static bool is_crowd(Page *page, uint32_t thread, bool *ret_began)
+/* Is this thread one of several that use the file? The first that comes beside
+ * another may do so before that one has taken note of its answer. */
+static bool is_crowd(Page *page, uint32_t thread)
 {
 	int64_t now_ns = clock_monotonic_ns();
-	bool was = now_ns < page->crowd_until_ns;
+	bool is_other = page->thread != thread || !thread;
 
-	/* Threads of other process namespaces have no number here. */
-	if ((page->thread != thread || !thread) && page->asked_ns && now_ns - page->asked_ns < CROWD_NS)
+	if (is_other && page->asked_ns && now_ns - page->asked_ns < CROWD_NS) {
+		page->unsure |= now_ns >= page->crowd_until_ns;
 		page->crowd_until_ns = now_ns + CROWD_NS;
+	}
 	page->thread = thread;
 	page->asked_ns = now_ns;
-	bool is = now_ns < page->crowd_until_ns;
-	*ret_began = is && !was;
-	return is;
+	return now_ns < page->crowd_until_ns;
 }
 
 uint32_t pages_writing(Pages *p, uint64_t ino, uint32_t thread)
 {
-	bool began;
-
 	if (!p)
 		return 0;
 	Page *page = place(p, ino);
-	if (page->ino == ino && is_crowd(page, thread, &began) && began)
-		page->size = SIZE_UNKNOWN;
+	if (page->ino == ino)
+		is_crowd(page, thread);
 	return page->reads;
 }
 
@@ -146,8 +144,7 @@ static void coroutine_fn co_notify(Pages *p, const void *msg, size_t len)
 }
 
 /* The kernel makes a file that long when it is given its last byte, whatever it
- * had asked for. That page alone it takes for whole only where it is all there is
- * in it, so the byte must be the right one. */
+ * has asked for. It may keep the byte, so that must be the right one. */
 static void coroutine_fn co_give_size(Pages *p, const WireAttr *attr)
 {
 	struct __attribute__((packed)) {
@@ -196,7 +193,6 @@ void coroutine_fn pages_co_drop(Pages *p, uint64_t ino)
 void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr, uint32_t thread)
 {
 	Page *page = place(p, attr->ino);
-	bool began;
 	Drop *drop;
 
 	if (!S_ISREG(attr->mode))
@@ -205,12 +201,13 @@ void coroutine_fn pages_co_show(Pages *p, const WireAttr *attr, uint32_t thread)
 		co_queue_wait(&drop->waiters);
 	if (page->ino != attr->ino)
 		return;
-	bool crowd = is_crowd(page, thread, &began);
-	bool is_longer = page->size == SIZE_UNKNOWN || attr->size > page->size;
-	bool give = crowd && attr->size && (began || is_longer);
+	bool crowd = is_crowd(page, thread);
+	bool is_new = page->unsure || page->size == SIZE_UNKNOWN || attr->size > page->size;
+	bool give = crowd && is_new && attr->size && p->opts.is_hot(p->opts.arg, attr->ino);
 	bool older = page->mtime_ns != attr->mtime_ns && page->size == attr->size;
 	page->mtime_ns = attr->mtime_ns;
 	page->size = attr->size;
+	page->unsure = false;
 	if (give || older)
 		co_drop(p, attr->ino, give ? attr : NULL);
 }

@@ -17,10 +17,10 @@
  * of the last answer, or of the last write of its own, it ignores (fs/fuse/inode.c,
  * attr_version), and who asked reads on with what the other was told, which may
  * be older; and between a new size and the dropping of its pages another reads
- * zeros behind what was the end. So where several threads use a file, pages are
- * dropped for a new size as well, and a longer one is given to the kernel with
- * the last byte, which it takes at once. A shorter one can't be given so: who asks
- * beside another may see the old end once more.
+ * zeros behind what was the end. So where several threads use a file that another
+ * mount changes, pages are dropped for a longer size as well, and that is given to
+ * the kernel with the last byte, which it takes at once. A shorter one can't be
+ * given so: who asks beside another may see the old end once more.
  *
  * Entries are by a hash of the number; one that has given way to another inode's
  * costs this certainty and nothing else.
@@ -37,6 +37,8 @@ typedef struct Pages Pages;
 typedef struct PagesOptions {
 	Uring *uring;
 	int fd; /* of the kernel's channel */
+	/* Does another mount change it just now? */
+	bool (*is_hot)(void *arg, uint64_t ino);
 	/* The last byte of a file of that size, which is not 0; yields. False: it is
 	 * not to be had. */
 	bool coroutine_fn (*last_byte)(void *arg, const WireAttr *attr, uint8_t *ret_byte);

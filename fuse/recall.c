@@ -104,9 +104,16 @@ static bool coroutine_fn last_byte(void *arg, const WireAttr *attr, uint8_t *ret
 	return true;
 }
 
+static bool is_hot(void *arg, uint64_t ino)
+{
+	return held_is_hot(((Mount *)arg)->held, ino);
+}
+
 Pages *recall_make_pages(Mount *m)
 {
-	PagesOptions opts = { .uring = reactor_uring(m->reactor), .fd = m->fd, .last_byte = last_byte, .arg = m };
+	PagesOptions opts = {
+		.uring = reactor_uring(m->reactor), .fd = m->fd, .is_hot = is_hot, .last_byte = last_byte, .arg = m,
+	};
 
 	return pages_new(&opts);
 }

@@ -16,20 +16,15 @@ class Reclaim:
     def __init__(self):
         self.before = taken()
 
-    def happened(self):
-        """Has the kernel given anything up by itself since this was last asked?"""
-        before, self.before = self.before, taken()
-        return self.before != before
-
     def without(self, action, after):
-        """The result of a run of action() during which it did not: of another one
-        nothing can be said. after() brings back what was given up."""
+        """The result of a run of action() during which the kernel gave nothing up
+        by itself: of another one nothing can be said. after() brings back what it
+        gave up since the start, or since that was last done."""
         for _ in range(100):
-            if self.happened():
-                after()
-                continue
-            result = action()
-            if not self.happened():
-                return result
+            if taken() == self.before:
+                result = action()
+                if taken() == self.before:
+                    return result
+            self.before = taken()
             after()
         raise AssertionError("the kernel gave up caches by itself in each of 100 runs")

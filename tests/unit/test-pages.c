@@ -15,7 +15,13 @@ typedef struct Fixture {
 	Pages *pages;
 	int fds[2]; /* a pipe in the kernel's place, for what it is told */
 	bool is_gone; /* the last byte of files */
+	bool is_cold; /* no other mount changes them */
 } Fixture;
+
+static bool is_hot(void *arg, uint64_t ino)
+{
+	return !((Fixture *)arg)->is_cold;
+}
 
 static bool coroutine_fn last_byte(void *arg, const WireAttr *attr, uint8_t *ret_byte)
 {
@@ -31,7 +37,7 @@ static void set_up(Fixture *f, gconstpointer data)
 	g_assert_nonnull(f->reactor);
 	g_assert_cmpint(pipe2(f->fds, O_NONBLOCK), ==, 0);
 	PagesOptions opts = {
-		.uring = reactor_uring(f->reactor), .fd = f->fds[1], .last_byte = last_byte, .arg = f,
+		.uring = reactor_uring(f->reactor), .fd = f->fds[1], .is_hot = is_hot, .last_byte = last_byte, .arg = f,
 	};
 	f->pages = pages_new(&opts);
 }
@@ -238,6 +244,22 @@ static void test_who_writes_is_a_thread_as_well(Fixture *f, gconstpointer data)
 	g_assert_cmpint(told_to(f, 1, 101, 2000).size, ==, 2000);
 }
 
+static void test_pages_that_no_other_mount_changes_stay(Fixture *f, gconstpointer data)
+{
+	f->is_cold = true;
+	reads(f, 5, 100);
+	told_to(f, 1, 100, 1000);
+	for (uint32_t thread = 2; thread < 5; thread++) {
+		Told told = told_to(f, thread, 100, 1000);
+		g_assert_cmpint(told.size, ==, 0);
+		g_assert_cmpint(told.drops, ==, 0);
+	}
+	pages_writing(f->pages, 5, 6);
+	g_assert_cmpint(told_to(f, 1, 100, 1000).drops, ==, 0);
+	/* A new mtime is enough for that, written beside it or not. */
+	g_assert_cmpint(told_to(f, 2, 101, 1000).drops, >, 0);
+}
+
 static void test_threads_without_a_number_are_several(Fixture *f, gconstpointer data)
 {
 	reads(f, 5, 100);
@@ -270,6 +292,7 @@ int main(int argc, char **argv)
 	ADD(where_several_threads_ask_a_longer_size_is_given);
 	ADD(a_shorter_size_is_left_to_the_kernel_always);
 	ADD(who_writes_is_a_thread_as_well);
+	ADD(pages_that_no_other_mount_changes_stay);
 	ADD(threads_without_a_number_are_several);
 	ADD(no_size_is_given_whose_last_byte_is_gone);
 	return g_test_run();
