@@ -125,6 +125,39 @@ static void tell_unsettled(Scan *s, const TxnRecord *rec)
 		scan_add(s, (FsckFact) { .kind = FSCK_UNSETTLED }, inos, n * sizeof(inos[0]));
 }
 
+static bool is_there(Scan *s, uint64_t ino)
+{
+	Key key = key_ino(ino, RECORD_INODE);
+	char *err = NULL;
+	size_t len;
+	char *value = rocksdb_get(s->src->db, s->options, (const char *)key.data, key.len, &len, &err);
+	bool there = value || err;
+
+	if (err && !s->error)
+		s->error = g_strdup(err);
+	rocksdb_free(err);
+	rocksdb_free(value);
+	return there;
+}
+
+/* What is held for a change stays until it is settled; whether it can be read
+ * is told with the inodes. One that loses a name may be lost. */
+static void check_changed(Scan *s, const TxnRecord *rec)
+{
+	uint32_t of_store = s->problems;
+
+	s->problems = 0;
+	for (uint32_t i = 0; i < rec->n && !scan_is_full(s); i++) {
+		WireStep step;
+
+		memcpy(&step, (const uint8_t *)rec->data + i * sizeof(step), sizeof(step));
+		if (step.kind != WIRE_STEP_MAKE && step.kind != WIRE_STEP_DROP && !is_there(s, step.ino))
+			scan_problem(s, step.ino, 0, "there is no such inode, and unfinished change %016" PRIx64 ".%" PRIu64 " is about it",
+				     rec->id.session, rec->id.number);
+	}
+	s->problems = of_store;
+}
+
 /* A process that runs settles it, and so does the one that follows a killed one;
  * one that was stopped should have left none. */
 static void take_prepared(Scan *s, bool stopped, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
@@ -136,6 +169,7 @@ static void take_prepared(Scan *s, bool stopped, const uint8_t *key, size_t key_
 		return;
 	}
 	tell_unsettled(s, &rec);
+	check_changed(s, &rec);
 	if (stopped)
 		scan_problem(s, 0, rec.age_ns, "it is not in use, and a change that peer %u coordinates is unfinished in it: %016" PRIx64 ".%" PRIu64,
 			     rec.peer, rec.id.session, rec.id.number);

@@ -122,8 +122,8 @@ int coroutine_fn holds_co_wait_once(Server *s, int64_t until_ns)
 	return 0;
 }
 
-/* Is something held since `serial` or earlier whose end is not known here? */
-static bool is_in_doubt(Server *s, HoldKey key, uint64_t serial)
+/* Who holds something since `serial` or earlier whose end is not known here; or NULL. */
+static const HoldOwner *find_in_doubt(Server *s, HoldKey key, uint64_t serial)
 {
 	GArray *a = g_hash_table_lookup(s->holds->table, (void *)key.ino);
 
@@ -131,18 +131,19 @@ static bool is_in_doubt(Server *s, HoldKey key, uint64_t serial)
 		const Hold *h = &g_array_index(a, Hold, i);
 
 		if (!h->owner->decides && h->owner->serial <= serial && conflict(h->key, key))
-			return true;
+			return h->owner;
 	}
-	return false;
+	return NULL;
 }
 
 int coroutine_fn holds_co_wait_settled(Server *s, HoldKey key)
 {
 	uint64_t now = s->holds->serial;
 	int64_t until = reactor_now_ns(s->reactor) + HOLDS_WAIT_NS;
+	const HoldOwner *owner;
 
-	while (is_in_doubt(s, key, now)) {
-		int r = holds_co_wait_once(s, until);
+	while ((owner = find_in_doubt(s, key, now))) {
+		int r = owner->stuck ? -EIO : holds_co_wait_once(s, until);
 
 		if (r < 0)
 			return r;

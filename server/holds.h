@@ -26,6 +26,7 @@ typedef struct HoldOwner {
 	uint64_t serial; /* counts here, by arrival */
 	bool decides;    /* the coordinator's own: what is read is not in doubt */
 	bool cancelled;  /* waits no longer */
+	bool stuck;      /* was decided and can't be done here: nobody waits for it */
 	Inode *inodes[4]; /* txn-steps.c: references, changing as long as they are held (leases.h) */
 	uint32_t n_inodes;
 } HoldOwner;

@@ -21,6 +21,7 @@ typedef enum PartState {
 struct Part {
 	HoldOwner owner; /* first: its id is the table's key */
 	PartState state;
+	bool broken; /* what it is to change is not in the store as it should be */
 	uint16_t coordinator;
 	uint32_t n;
 	int64_t ask_ns; /* when to ask how it ended */
@@ -164,11 +165,26 @@ static void also_unrecord(MetaBatch *b, void *part)
 	meta_batch_delete(b, key.data, key.len);
 }
 
+/* Half of it would be lost if the rest were done. So all of it stays as it is,
+ * for a start with a store that has been mended. */
+static int keep_broken(Server *s, Part *p)
+{
+	if (!p->owner.stuck)
+		g_warning("change %016" PRIx64 ".%" PRIu64 " of peer %u was decided and can't be done with this store: what it is about "
+			  "answers EIO", p->owner.id.session, p->owner.id.number, p->coordinator);
+	p->owner.stuck = true;
+	p->ask_ns = INT64_MAX;
+	holds_wake(s);
+	return -EIO;
+}
+
 static int coroutine_fn finish_part(Server *s, Part *p, bool commit)
 {
 	const StepsDo how = { .acl = p->acl, .also = also_unrecord, .arg = p };
 	int r;
 
+	if (commit && p->broken)
+		return keep_broken(s, p);
 	p->state = PART_FINISHING;
 	r = commit ? steps_co_do(s, p->steps, p->n, &how) : unrecord(s, p);
 	if (r >= 0) {
@@ -296,7 +312,9 @@ static int coroutine_fn load_part(Server *s, const TxnRecord *rec)
 	Part *p = part_new(s, rec->id, rec->age_ns, rec->peer, steps, rec->n, acl);
 	p->state = PART_PREPARED;
 	p->ask_ns = 0;
-	return steps_co_hold(s, p->steps, rec->n, &p->owner);
+	/* the rest of the store is none the worse for it */
+	p->broken = steps_co_hold(s, p->steps, rec->n, &p->owner) < 0;
+	return 0;
 }
 
 int coroutine_fn parts_co_load(Server *s)

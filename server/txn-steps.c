@@ -187,18 +187,35 @@ static void keep_inodes(const StepInodes *x, HoldOwner *owner)
 		owner->inodes[i] = inode_ref(x->all[i]);
 }
 
+/* One that loses a name may itself be lost: see check_drop(). */
+static int coroutine_fn inode_co_get_of(Server *s, const WireStep *step, Inode **ret_inode)
+{
+	int r = step->kind == WIRE_STEP_MAKE ? 0 : inode_co_get_as_is(s, step->ino, ret_inode);
+
+	return r == -ENOENT && step->kind == WIRE_STEP_DROP ? 0 : r;
+}
+
 int coroutine_fn steps_co_hold(Server *s, const WireStep *steps, uint32_t n, HoldOwner *owner)
 {
-	StepInodes x;
-	int r = inodes_co_get(s, steps, n, &x);
+	StepInodes x = { 0 };
+	int res = 0;
 
-	if (r < 0)
-		return r;
+	for (uint32_t i = 0; i < n; i++) {
+		int r = inode_co_get_of(s, &steps[i], &x.of[i]);
+
+		if (r >= 0 && x.of[i])
+			r = inodes_add(&x, x.of[i]);
+		if (r >= 0)
+			continue;
+		g_warning("change %016" PRIx64 ".%" PRIu64 ": inode %#" PRIx64 " can't be had: %s", owner->id.session,
+			  owner->id.number, steps[i].ino, g_strerror(-r));
+		res = r;
+	}
 	hold(s, steps, n, owner);
 	keep_inodes(&x, owner);
 	leases_bar(owner->inodes, owner->n_inodes);
 	inodes_put(s, &x);
-	return 0;
+	return res;
 }
 
 void steps_drop(Server *s, HoldOwner *owner)

@@ -59,7 +59,9 @@ int steps_check(Server *s, const WireStep *steps, uint32_t n);
  * another. As txn_co_run(); after an error nothing is held. MAKE gets its
  * number. caller: as of a Change. */
 int coroutine_fn steps_co_prepare(Server *s, WireStep *steps, uint32_t n, HoldOwner *owner, const RpcReq *caller);
-/* Takes hold alone, for what a record says was prepared: no mount keeps it. */
+/* Takes hold alone, for what a record says was prepared: no mount keeps it.
+ * An error: an inode is not there or can't be read, and is named in the log.
+ * All is held, but the steps can't be done. */
 int coroutine_fn steps_co_hold(Server *s, const WireStep *steps, uint32_t n, HoldOwner *owner);
 /* Lets go of all of it. */
 void steps_drop(Server *s, HoldOwner *owner);

@@ -6,13 +6,15 @@ import shutil
 import signal
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.env import patience, size
+from harness.env import BENCHFS, patience, size
 from harness.posix import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
-from harness.procs import errno_of, eventually, wait_exit
+from harness.procs import errno_of, eventually, run, wait_exit
+from harness.store import Store, key
 
 pytestmark = pytest.mark.core
 
@@ -448,3 +450,61 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new_one(make_cluster, o
     shutil.rmtree(roots[0] / b)
     assert eventually(lambda: files_in(cluster.peers) == 0, 60)
     assert eventually(lambda: inodes_used(roots[0]) == 1, 60)
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("damage", ["unreadable", "missing"])
+def test_a_damaged_inode_of_an_unfinished_change_stops_that_change_alone(make_cluster, damage):
+    cluster = make_cluster(3, transport="tcp,self")
+    coordinator, participant = cluster.peers[1:]
+    roots = [p.mount for p in cluster.peers]
+    (roots[1] / "one").mkdir()
+    (roots[1] / "one" / "x").write_bytes(b"x" * 100_000)
+    for name in ("two", "elsewhere"):
+        (roots[2] / name).mkdir()
+        (roots[2] / name / "full").write_bytes(name.encode())
+    before = picture(roots[0])
+    full = before["two/full"]
+    assert coordinator.stop() == []
+    coordinator.env = {"BENCHFS_TEST_CRASH": "decided"}
+    coordinator.start().wait_ready()
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(errno_of, do_exchange, roots[0] / "one", roots[0] / "two")
+        assert wait_exit(coordinator.proc, 30) == -signal.SIGKILL
+        coordinator.kill()
+        participant.kill()
+        call.result(patience(60))
+    store = Store(participant.store)
+    record = store.records()[key(full, "i")]
+    if damage == "missing":
+        store.delete(key(full, "i"))
+    else:
+        store.change(full, version=9)
+    coordinator.env = {}
+    for peer in (participant, coordinator):
+        peer.start()
+    for peer in (participant, coordinator):
+        peer.wait_ready()
+    # nobody gets to see half of it, nor has to wait once its end is known
+    assert eventually(lambda: "can't be done with this store" in participant.tail(), 30)
+    assert f"inode {full:#x} can't be had" in participant.tail()
+    assert eventually(lambda: all(errno_of(os.stat, r / "elsewhere" / "full") is None for r in roots), 30)
+    start = time.monotonic()
+    assert errno_of(os.stat, roots[0] / "two" / "full") == "EIO"
+    assert errno_of(os.listdir, roots[0] / "two") == "EIO"
+    assert time.monotonic() - start < patience(5)
+    # all else goes on
+    for root in roots:
+        assert (root / "elsewhere" / "full").read_bytes() == b"elsewhere"
+        (root / "two" / f"new{root.parent.name}").write_bytes(b"new")
+        os.rename(root / "two" / f"new{root.parent.name}", root / "elsewhere" / f"new{root.parent.name}")
+    assert [p for peer in cluster.peers for p in peer.stop()] == []
+    found = run(BENCHFS, "fsck", *[p.store for p in cluster.peers], check=False).stdout
+    assert f"inode {full:#x}" in found and "a change that peer 1 coordinates is unfinished in it" in found
+    assert ("about it" if damage == "missing" else "its record can't be read") in found
+    # mended, it is done
+    store.put(key(full, "i"), record)
+    cluster.start()
+    assert eventually(lambda: errno_of(picture, roots[0]) is None, 30)
+    after = picture(roots[0])
+    assert (after["one/x"], after["two/full"]) == (full, before["one/x"])

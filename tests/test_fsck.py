@@ -12,8 +12,8 @@ import pytest
 from harness.cluster import Cluster
 from harness.env import BENCHFS, need_root, size
 from harness.procs import run
-from harness.store import (DROP, INODE_INLINE, INODE_ORPHAN, ROOT_INO, TRUNCATE, Store, change_key, change_record,
-                           dirent, key, number, number_key, run_record, step)
+from harness.store import (DROP, INODE_INLINE, INODE_ORPHAN, LINK, MOVE, NAME, ROOT_INO, TRUNCATE, Store, change_key,
+                           change_record, dirent, key, number, number_key, run_record, step)
 
 pytestmark = pytest.mark.core
 
@@ -493,6 +493,15 @@ def test_an_unfinished_change_is_named_and_not_what_it_leaves_for_later(damaged)
     # of a process that was killed
     damaged.store.put(number_key("running"), b"\x01")
     expect(damaged)
+
+
+@pytest.mark.parametrize("kind", [NAME, LINK, MOVE])
+def test_an_inode_that_is_lost_and_an_unfinished_change_is_about_is_named(damaged, kind):
+    damaged.store.put(number_key("running"), b"\x01")
+    damaged.store.put(change_key("p"), change_record(1, step(kind, damaged.ino["d/small"])))
+    expect(damaged)
+    damaged.store.put(change_key("p"), change_record(2, step(kind, 0x1234) + step(DROP, 0x1235)))
+    expect(damaged, (0x1234, "there is no such inode, and unfinished change 0000000000000007.1 is about it"))
 
 
 def test_a_decision_that_is_kept_is_no_problem(damaged):

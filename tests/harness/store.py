@@ -12,7 +12,7 @@ EDITOR = BENCHFS.parent / "edit-store"
 ROOT_INO = 1
 INODE_INLINE, INODE_ORPHAN = 1, 4
 TRUNCATE = 3
-DROP = 3
+NAME, LINK, DROP, MOVE = 1, 2, 3, 4  # steps of changes
 
 
 def key(ino, kind, tail=b""):
