@@ -14,7 +14,6 @@
 
 #define FILE_NAME "held-back"
 #define MAGIC UINT64_C(0x31444c4548534642) /* "BFSHELD1" */
-#define SLOTS 4096u
 #define AT_ONCE 32u
 #define AWAY_NS INT64_C(1000000000) /* for a home; the next round tries again */
 
@@ -35,7 +34,7 @@ typedef struct Entry {
 typedef struct File {
 	uint64_t magic;
 	uint64_t pad[7];
-	Slot slots[SLOTS];
+	Slot slots[HELDBACK_SLOTS];
 } File;
 
 struct HeldBack {
@@ -44,7 +43,7 @@ struct HeldBack {
 	HeldBackUser user;
 	File *file;
 	GHashTable *entries; /* &Entry.ino -> Entry, owned */
-	uint32_t free[SLOTS], n_free;
+	uint32_t free[HELDBACK_SLOTS], n_free;
 	bool started, stopping, settling, left_over;
 	CoGroup group;
 	uint64_t files, writes, settled, asked;
@@ -78,6 +77,11 @@ static bool is_blank(int fd, off_t size)
 	return true;
 }
 
+static bool size_is_ok(int fd, off_t size)
+{
+	return size == sizeof(File) || (size < (off_t)sizeof(File) && is_blank(fd, size));
+}
+
 static File *map_file(const char *path, GError **error)
 {
 	autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -86,7 +90,7 @@ static File *map_file(const char *path, GError **error)
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		goto failed;
-	if (st.st_size != sizeof(File) && (st.st_size > (off_t)sizeof(File) || !is_blank(fd, st.st_size))) {
+	if (!size_is_ok(fd, st.st_size)) {
 		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no file of sizes held back: it has %" G_GINT64_FORMAT
 			    " bytes instead of %zu", path, (gint64)st.st_size, sizeof(File));
 		return NULL;
@@ -154,9 +158,47 @@ static bool load(HeldBack *h, const char *path, GError **error)
 		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no file of sizes held back, or of another version", path);
 		return false;
 	}
-	for (uint32_t i = SLOTS; i-- > 0;)
+	for (uint32_t i = HELDBACK_SLOTS; i-- > 0;)
 		load_slot(h, &h->file->slots[i]);
 	return true;
+}
+
+/* As long as it is; the rest is zeros. */
+static int read_file(int fd, File *file)
+{
+	for (size_t at = 0; at < sizeof(*file);) {
+		ssize_t n = pread(fd, (char *)file + at, sizeof(*file) - at, (off_t)at);
+
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		at += (size_t)n;
+	}
+	return 0;
+}
+
+int heldback_read(int storefd, WireHeldBack **ret_slots)
+{
+	autoclose int fd = openat(storefd, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	g_autofree File *file = NULL;
+	struct stat st;
+
+	*ret_slots = NULL;
+	if (fd < 0)
+		return errno == ENOENT ? 0 : errno == ELOOP ? -EINVAL : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || !size_is_ok(fd, st.st_size))
+		return -EINVAL;
+	file = g_malloc0(sizeof(*file));
+	int r = read_file(fd, file);
+	if (r < 0 || (file->magic != 0 && file->magic != MAGIC))
+		return r < 0 ? r : -EINVAL;
+	*ret_slots = g_new(WireHeldBack, HELDBACK_SLOTS);
+	for (uint32_t i = 0; i < HELDBACK_SLOTS; i++)
+		(*ret_slots)[i] = file->slots[i].held;
+	return 0;
 }
 
 bool heldback_any(const WireHeldBack *held)

@@ -28,6 +28,7 @@
 #include "common/rpc.h"
 
 #define HELDBACK_NS INT64_C(500000000)
+#define HELDBACK_SLOTS 4096u
 
 typedef struct HeldBack HeldBack;
 
@@ -65,6 +66,10 @@ WireHeldBack heldback_get(const HeldBack *h, uint64_t ino);
 /* Its home knows; ignored where the slot says something else by now, and while
  * it is being asked for or settled, whose end gives the slot back. */
 void heldback_drop(HeldBack *h, const WireHeldBack *held);
+/* The HELDBACK_SLOTS slots of a store's file, which may be in use, for who checks
+ * it; to be freed. NULL: there is no file, or nothing was written to it yet.
+ * -EINVAL: it is none of these. Blocks. */
+int heldback_read(int storefd, WireHeldBack **ret_slots);
 /* Was anything held back under that lease? */
 bool heldback_any(const WireHeldBack *held);
 /* Could that have been held back? Numbers that make no sense: false. */

@@ -10,14 +10,14 @@
 
 #define HOLDER_SHIFT 16
 
-static uint16_t holder(const InodeData *d)
+uint16_t exclusive_holder(const InodeData *d)
 {
 	return d->flags & INODE_EXCLUSIVE ? (uint16_t)(d->flags >> HOLDER_SHIFT) : PEER_NONE;
 }
 
 static bool is_holder(const InodeData *d, uint16_t peer)
 {
-	return peer != PEER_NONE && holder(d) == peer;
+	return peer != PEER_NONE && exclusive_holder(d) == peer;
 }
 
 bool exclusive_is_holder(const Inode *inode, uint16_t peer)
@@ -90,7 +90,7 @@ static int coroutine_fn ask_holder(Server *s, Inode *inode)
 	WireInoReq req = { .ino = inode->d.attr.ino };
 	WireHeldBack held;
 	RpcCall call = { .req = &req, .req_len = sizeof(req), .rep = &held };
-	int r = rpc_co_call(s->rpc, holder(&inode->d), WIRE_HELD_BACK, &call);
+	int r = rpc_co_call(s->rpc, exclusive_holder(&inode->d), WIRE_HELD_BACK, &call);
 
 	if (r < 0 || (held.ino && !heldback_valid(&held, req.ino, map_peer_count(s->map))))
 		return -EIO;
@@ -104,7 +104,7 @@ int coroutine_fn exclusive_co_take_back(Server *s, Inode *inode)
 	co_mutex_lock(&inode->lock);
 	if (inode->gone)
 		r = -ENOENT;
-	else if (holder(&inode->d) != PEER_NONE)
+	else if (exclusive_holder(&inode->d) != PEER_NONE)
 		r = ask_holder(s, inode);
 	co_mutex_unlock(&inode->lock);
 	return r;

@@ -26,7 +26,9 @@ bool coroutine_fn exclusive_co_granted(Server *s, Inode *inode, const RpcReq *r)
  * say: d of a locked inode. -EINVAL: it makes no sense. */
 int exclusive_merge(Server *s, InodeData *d, const RpcReq *r, const WireHeldBack *held);
 
-/* Is a peer what the record names? */
+/* Whom the record names; PEER_NONE: nobody. */
+uint16_t exclusive_holder(const InodeData *d);
+/* Is it that peer? */
 bool exclusive_is_holder(const Inode *inode, uint16_t peer);
 /* Asks the holder, if there is one, and takes over what it says. Takes the
  * inode's lock. -EIO: it can't be reached; -ENOENT: the inode has gone. */

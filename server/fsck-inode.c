@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "server/entry.h"
+#include "server/exclusive.h"
 #include "server/filemap.h"
 #include "server/fsck-internal.h"
 #include "server/inode.h"
@@ -292,6 +293,21 @@ static void check_orphan(Scan *s, const Found *f)
 					: "it is marked as an orphan and has no record as one");
 }
 
+/* Whom the home would ask, whenever anybody wants to know the size. */
+static void check_holder(Scan *s, const Found *f)
+{
+	uint16_t holder = exclusive_holder(&f->d);
+
+	if (!(f->d.flags & INODE_EXCLUSIVE))
+		return;
+	if (!S_ISREG(f->d.attr.mode))
+		bad(s, f, "it is no file, and peer %u has an exclusive lease of it", holder);
+	else if (holder >= s->src->peers)
+		bad(s, f, "peer %u has an exclusive lease of it, and there is no such peer", holder);
+	else if (holder == s->src->self)
+		bad(s, f, "peer %u, its home, has an exclusive lease of it", holder);
+}
+
 static void check_inode(Scan *s, const Found *f)
 {
 	uint32_t mode = f->d.attr.mode;
@@ -311,6 +327,7 @@ static void check_inode(Scan *s, const Found *f)
 		check_file(s, f);
 	else
 		check_not_file(s, f);
+	check_holder(s, f);
 	check_orphan(s, f);
 	/* the mark alone may outlive the last attribute */
 	if (f->xattrs > 0 && !(f->d.attr.flags & WIRE_ATTR_HAS_XATTRS))
@@ -326,6 +343,9 @@ static void tell_inode(Scan *s, const Found *f)
 	if (f->readable) {
 		fact.dir = S_ISDIR(a->mode) ? f->d.parent : 0;
 		fact.ctime_ns = a->ctime_ns;
+		fact.mtime_ns = a->mtime_ns;
+		if (f->d.flags & INODE_EXCLUSIVE)
+			fact.flags |= FSCK_EXCLUSIVE | (uint32_t)exclusive_holder(&f->d) << 16;
 		fact.mode = a->mode;
 		fact.nlink = a->nlink;
 		scan_add(s, fact, f->targets->data, S_ISREG(a->mode) ? n * sizeof(FsckTarget) : 0);

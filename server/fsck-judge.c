@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/heldback.h"
 #include "common/ino.h"
 #include "common/map.h"
 #include "server/fsck.h"
@@ -19,7 +20,7 @@ typedef enum Way { WAY_UNKNOWN, WAY_WALKING, WAY_ROOT, WAY_LOST } Way; /* up fro
 
 typedef struct Node {
 	uint64_t ino, parent;
-	int64_t ctime_ns;
+	int64_t ctime_ns, mtime_ns;
 	uint32_t mode, nlink, flags;
 	uint32_t names;      /* found */
 	uint32_t first_name; /* index, or NONE */
@@ -38,10 +39,15 @@ typedef struct ObjectFact {
 	uint16_t peer;
 } ObjectFact;
 
+typedef struct HeldFact {
+	WireHeldBack held;
+	uint16_t peer;
+} HeldFact;
+
 struct FsckJudge {
 	uint32_t peers;
 	bool complete[PEER_MAX];
-	GArray *nodes, *names, *objects, *targets;
+	GArray *nodes, *names, *objects, *targets, *held;
 	GByteArray *text;
 	GHashTable *unsettled; /* &number: inodes that unfinished changes are about */
 	uint32_t *index;     /* open addressing: node index + 1 */
@@ -77,6 +83,7 @@ FsckJudge *fsck_judge_new(uint32_t peers)
 	j->names = g_array_new(FALSE, FALSE, sizeof(NameFact));
 	j->objects = g_array_new(FALSE, FALSE, sizeof(ObjectFact));
 	j->targets = g_array_new(FALSE, FALSE, sizeof(FsckTarget));
+	j->held = g_array_new(FALSE, FALSE, sizeof(HeldFact));
 	j->text = g_byte_array_new();
 	j->unsettled = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	j->problems = g_ptr_array_new_with_free_func((GDestroyNotify)fsck_problem_free);
@@ -91,6 +98,7 @@ void fsck_judge_free(FsckJudge *j)
 	g_array_free(j->names, TRUE);
 	g_array_free(j->objects, TRUE);
 	g_array_free(j->targets, TRUE);
+	g_array_free(j->held, TRUE);
 	g_byte_array_free(j->text, TRUE);
 	g_hash_table_destroy(j->unsettled);
 	g_ptr_array_free(j->problems, TRUE);
@@ -130,7 +138,7 @@ static char *shown(const char *text, size_t len)
 static bool take_inode(FsckJudge *j, const FsckFact *f, const uint8_t *tail)
 {
 	Node n = {
-		.ino = f->ino, .parent = f->dir, .ctime_ns = f->ctime_ns, .mode = f->mode, .nlink = f->nlink,
+		.ino = f->ino, .parent = f->dir, .ctime_ns = f->ctime_ns, .mtime_ns = f->mtime_ns, .mode = f->mode, .nlink = f->nlink,
 		.flags = f->flags, .first_name = NONE,
 		.first_target = j->targets->len, .n_targets = f->tail_len / (uint32_t)sizeof(FsckTarget),
 	};
@@ -167,6 +175,17 @@ static bool take_unsettled(FsckJudge *j, const FsckFact *f, const uint8_t *tail)
 	return true;
 }
 
+static bool take_held(FsckJudge *j, uint16_t peer, const FsckFact *f, const uint8_t *tail)
+{
+	HeldFact h = { .peer = peer };
+
+	if (f->tail_len != sizeof(h.held) || j->held->len == NONE - 1)
+		return false;
+	memcpy(&h.held, tail, sizeof(h.held));
+	g_array_append_val(j->held, h);
+	return true;
+}
+
 /* Its names, its links and its parent need not fit each other now. */
 static bool is_changing(const FsckJudge *j, uint64_t ino)
 {
@@ -192,6 +211,8 @@ static bool take_one(FsckJudge *j, uint16_t peer, const FsckFact *f, const uint8
 		return true;
 	case FSCK_UNSETTLED:
 		return take_unsettled(j, f, tail);
+	case FSCK_HELD:
+		return take_held(j, peer, f, tail);
 	}
 	return false;
 }
@@ -482,6 +503,31 @@ static void check_missing(FsckJudge *j, const Node *n)
 	}
 }
 
+/* ---- what is held back ---- */
+
+static bool is_held_by(const Node *n, uint16_t peer)
+{
+	return (n->flags & FSCK_EXCLUSIVE) && n->flags >> 16 == peer;
+}
+
+/* What the home has written down already, and of inodes that are gone, may stay
+ * where it was held back until it is told once more: after a crash. A home that
+ * has it says a ctime that is not older; one that has not must know whom to ask,
+ * unless mtime has moved and a lease of that base is over. */
+static void check_held(FsckJudge *j, const HeldFact *h)
+{
+	const Node *n = find(j, h->held.ino);
+	uint64_t stamp = stamp_of(n, NULL) ^ (uint64_t)h->held.mtime_ns;
+
+	if (!n || (n->flags & FSCK_UNREADABLE))
+		return;
+	if (!S_ISREG(n->mode))
+		bad(j, n->ino, stamp, "it is no file, and peer %u holds a size of it back", h->peer);
+	else if (heldback_any(&h->held) && !is_held_by(n, h->peer) && n->mtime_ns == h->held.base_ns && n->ctime_ns < h->held.ctime_ns)
+		bad(j, n->ino, stamp, "peer %u holds back that it has %" PRIu64 " bytes, and nothing says that it is to be asked", h->peer,
+		    h->held.end);
+}
+
 /* ---- the result ---- */
 
 /* As far up as names lead. */
@@ -561,6 +607,8 @@ static void judge(FsckJudge *j)
 	check_ways(j);
 	for (guint i = 0; i < j->objects->len; i++)
 		check_object(j, &g_array_index(j->objects, ObjectFact, i));
+	for (guint i = 0; i < j->held->len; i++)
+		check_held(j, &g_array_index(j->held, HeldFact, i));
 	sort_problems(j);
 }
 

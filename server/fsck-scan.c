@@ -1,4 +1,5 @@
-/* The stages of a scan: what belongs to the store as such, names, objects. */
+/* The stages of a scan: what belongs to the store as such, names, objects, what
+ * its mount holds back. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/autoclose.h"
+#include "common/heldback.h"
 #include "server/entry.h"
 #include "server/fsck-internal.h"
 #include "server/inode.h"
@@ -466,6 +468,38 @@ static void scan_objects(Scan *s)
 			scan_add(s, (FsckFact) { .kind = FSCK_OBJECT, .ino = f->ino, .length = f->length }, NULL, 0);
 		}
 	}
+	*s->place = (WireFsckPlace) { .stage = FSCK_STAGE_HELD };
+}
+
+/* ---- HELD ---- */
+
+static void take_held(Scan *s, uint32_t slot, const WireHeldBack *held)
+{
+	s->problems = 0;
+	if (heldback_valid(held, held->ino, s->src->peers))
+		scan_add(s, (FsckFact) { .kind = FSCK_HELD, .ino = held->ino }, held, sizeof(*held));
+	else
+		scan_problem(s, 0, held->mtime_ns, "what is held back in slot %u of held-back makes no sense: inode %#" PRIx64, slot, held->ino);
+}
+
+static void scan_held(Scan *s)
+{
+	g_autofree WireHeldBack *slots = NULL;
+	int r = heldback_read(s->src->storefd, &slots);
+
+	if (r == -EINVAL)
+		scan_problem(s, 0, 0, "held-back is no file of sizes held back, or of another version");
+	else if (r < 0)
+		scan_problem(s, 0, 0, "held-back can't be read: %s", g_strerror(-r));
+	for (uint64_t i = s->place->a; slots && i < HELDBACK_SLOTS; i++) {
+		if (slots[i].ino == 0)
+			continue;
+		if (scan_is_full(s)) {
+			*s->place = (WireFsckPlace) { .stage = FSCK_STAGE_HELD, .a = i };
+			return;
+		}
+		take_held(s, (uint32_t)i, &slots[i]);
+	}
 	*s->place = (WireFsckPlace) { .stage = FSCK_STAGE_END };
 }
 
@@ -485,6 +519,7 @@ int fsck_scan(const FsckSource *src, WireFsckPlace *place, GByteArray *out, size
 	static void (*const stages[])(Scan *s) = {
 		[FSCK_STAGE_STORE] = scan_store, [FSCK_STAGE_INODES] = scan_inodes,
 		[FSCK_STAGE_NAMES] = scan_names, [FSCK_STAGE_OBJECTS] = scan_objects,
+		[FSCK_STAGE_HELD] = scan_held,
 	};
 	Scan s = { .src = src, .place = place, .out = out, .limit = out->len + limit };
 

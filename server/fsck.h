@@ -27,7 +27,7 @@ struct rocksdb_t;
 
 /* ---- facts ---- */
 
-typedef enum FsckKind { FSCK_INODE = 1, FSCK_NAME, FSCK_OBJECT, FSCK_PROBLEM, FSCK_UNSETTLED } FsckKind;
+typedef enum FsckKind { FSCK_INODE = 1, FSCK_NAME, FSCK_OBJECT, FSCK_PROBLEM, FSCK_UNSETTLED, FSCK_HELD } FsckKind;
 
 /* What all have in common is `ino`; which of the others say something depends
  * on the kind. Behind it: tail_len bytes, then zeros up to a multiple of 8. */
@@ -37,13 +37,16 @@ typedef struct FsckFact {
 	uint64_t ino;         /* PROBLEM: 0: of the store as such */
 	uint64_t dir;         /* INODE: the parent of a directory; NAME: where it is */
 	int64_t ctime_ns;     /* INODE, PROBLEM (0: not known) */
+	int64_t mtime_ns;     /* INODE */
 	uint32_t mode, nlink; /* INODE; NAME: mode's type bits */
 	uint64_t length;      /* OBJECT: bytes */
 	/* tail: INODE: FsckTarget[]; NAME: the name; PROBLEM: the sentence;
-	 * UNSETTLED: numbers of inodes (u64) that an unfinished change is about */
+	 * UNSETTLED: numbers of inodes (u64) that an unfinished change is about;
+	 * HELD: WireHeldBack, what the store's mount holds back */
 } FsckFact;
 
-enum { FSCK_UNREADABLE = 1 << 0 }; /* there is an inode, nothing else is known */
+enum { FSCK_UNREADABLE = 1 << 0, /* there is an inode, nothing else is known */
+       FSCK_EXCLUSIVE = 1 << 1 };/* bits 16 and up: the peer with an exclusive lease */
 
 /* An object of the inode, as the inode's home sees it. */
 typedef struct FsckTarget {
@@ -64,7 +67,8 @@ typedef struct FsckSource {
 	uint32_t peers;
 } FsckSource;
 
-typedef enum FsckStage { FSCK_STAGE_STORE, FSCK_STAGE_INODES, FSCK_STAGE_NAMES, FSCK_STAGE_OBJECTS, FSCK_STAGE_END } FsckStage;
+typedef enum FsckStage { FSCK_STAGE_STORE, FSCK_STAGE_INODES, FSCK_STAGE_NAMES, FSCK_STAGE_OBJECTS,
+			 FSCK_STAGE_HELD, FSCK_STAGE_END } FsckStage;
 
 /* Appends the facts from *place on to out, `limit` bytes at most (at least
  * FSCK_PIECE / 2), and moves *place on; stage END: that was all. A place may be

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from harness.env import patience
-from harness.procs import errno_of, eventually
+from harness.env import BENCHFS, patience
+from harness.procs import errno_of, eventually, run
 from test_counters import spent
 
 pytestmark = pytest.mark.limit(180)
@@ -245,6 +245,9 @@ def test_what_was_held_back_survives_kill_9(cluster, writer, victims):
     writer.hold()
     for number in victims:
         cluster.peers[number].kill()
+    if len(victims) == 3:
+        done = run(BENCHFS, "fsck", *[p.store for p in cluster.peers], check=False)
+        assert done.returncode == 0, done.stdout
     # Nobody is told something old: what isn't known is an error, after a while.
     if victims == [1]:
         path = cluster.mounts[2] / "d" / "f"
@@ -281,3 +284,29 @@ def test_a_file_of_sizes_that_makes_no_sense_is_refused(cluster, writer):
     (peer.store / "held-back").unlink()
     peer._forget()
     peer.start().wait_ready()
+
+
+def test_nothing_is_found_wrong_while_leases_come_and_go(cluster, writer):
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            writer.write(20)
+
+    def look():
+        while not done.is_set():
+            for path in others(cluster):
+                os.stat(path)
+            done.wait(0.05)
+
+    threads = [threading.Thread(target=work) for work in (write, look)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in range(15):
+            found = run(BENCHFS, "fsck", "--online", cluster.mounts[i % 3], check=False)
+            assert found.returncode == 0, found.stdout + found.stderr
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()

@@ -13,7 +13,7 @@ from harness.cluster import Cluster
 from harness.env import BENCHFS, need_root, size
 from harness.procs import run
 from harness.store import (DROP, INODE_INLINE, INODE_ORPHAN, LINK, MOVE, NAME, ROOT_INO, TRUNCATE, Store, change_key,
-                           change_record, dirent, key, number, number_key, run_record, step)
+                           change_record, dirent, exclusive, key, number, number_key, run_record, step)
 
 pytestmark = pytest.mark.core
 
@@ -318,6 +318,9 @@ def expect(damaged, *wanted):
     ("d/small", {"attr_flags": 0}, "extended attributes and is not marked"),
     ("d/big", {"blocks": 1}, "it counts 1 blocks"),
     ("d/small", {"flags": INODE_INLINE | INODE_ORPHAN}, "it is marked as an orphan and has no record"),
+    ("d/small", {"flags": INODE_INLINE | exclusive(5)}, "peer 5 has an exclusive lease of it, and there is no such peer"),
+    ("d/big", {"flags": exclusive(0)}, "peer 0, its home, has an exclusive lease of it"),
+    ("d/symlink", {"flags": exclusive(1)}, "it is no file, and peer 1 has an exclusive lease of it"),
     ("d/small", {"version": 9}, "its record can't be read"),
     ("d/big", {"chunk_shift": 63}, "its record can't be read"),
 ])
@@ -623,6 +626,78 @@ def test_an_object_that_is_lost_at_another_peer_is_named(three):
     [line] = problems(*[s.path for s in stores])
     assert line.startswith(f"inode {inos['away/far']:#x} '/away/far'") and "blocks on peer 2, where it has no object" in line
     assert [line for line in problems(stores[1].path) if "not checked" not in line] == []
+
+
+def make_longer(path):
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def make_short(path):
+    os.truncate(path, 5000)
+
+
+def change_magic(path):
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+
+
+def make_a_link(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("damage", [make_longer, make_short, change_magic, make_a_link])
+def test_a_damaged_file_of_what_is_held_back_is_named(three, damage):
+    stores, _ = three
+    damage(stores[2].path / "held-back")
+    assert problems(*[s.path for s in stores]) == ["store of peer 2: held-back is no file of sizes held back, or of another version"]
+
+
+def test_no_file_of_what_is_held_back_and_an_empty_one_are_no_problem(three):
+    stores, _ = three
+    (stores[0].path / "held-back").unlink()
+    (stores[1].path / "held-back").write_bytes(b"")
+    (stores[2].path / "held-back").write_bytes(bytes(10_000))
+    assert problems(*[s.path for s in stores]) == []
+
+
+@pytest.mark.parametrize("fields", [{"target": 3}, {"end": 1 << 63}, {"mtime": -1 << 63}, {"ino": 5000 << 48 | 5}])
+def test_what_is_held_back_and_makes_no_sense_is_named(three, fields):
+    stores, inos = three
+    held = {"ino": inos["away/far"], "end": 1, "base": 1, "mtime": 2, "ctime": 2, **fields}
+    stores[2].hold_back(4095, **held)
+    assert problems(*[s.path for s in stores]) == [
+        f"store of peer 2: what is held back in slot 4095 of held-back makes no sense: inode {held['ino']:#x}"]
+
+
+def test_what_is_held_back_of_what_is_no_file_is_named(three):
+    stores, inos = three
+    stores[0].hold_back(7, inos["away"], 1, 1, 2, 2)
+    assert problems(*[s.path for s in stores]) == [
+        f"inode {inos['away']:#x} '/away': it is no file, and peer 0 holds a size of it back"]
+
+
+def test_what_is_held_back_of_a_file_that_does_not_know_is_named(three):
+    stores, inos = three
+    far = inos["away/far"]
+    inode = stores[1].inode(far)
+
+    def found(**fields):
+        held = {"ino": far, "end": 10 << 20, "base": inode.mtime, "mtime": inode.mtime + 9, "ctime": inode.ctime + 9, "target": 2}
+        stores[2].hold_back(0, **{**held, **fields})
+        return problems(*[s.path for s in stores])
+
+    # nothing is, the home has it, a lease that is over, an inode that is gone
+    for fields in ({"mtime": inode.mtime}, {"ctime": inode.ctime}, {"base": inode.mtime - 1}, {"ino": 0x1234}):
+        assert found(**fields) == [], fields
+    lost = [f"inode {far:#x} '/away/far': peer 2 holds back that it has {10 << 20} bytes, and nothing says that it is to be asked"]
+    assert found() == lost
+    stores[1].change(far, flags=exclusive(0))
+    assert found() == lost
+    stores[1].change(far, flags=exclusive(2))
+    assert found() == []
+    # without the home's store nobody knows
+    stores[1].change(far, flags=0)
+    assert [line for line in problems(stores[2].path) if "not checked" not in line] == []
 
 
 def test_damage_is_found_in_use(make_cluster):

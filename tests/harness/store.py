@@ -10,7 +10,7 @@ from harness.procs import run
 
 EDITOR = BENCHFS.parent / "edit-store"
 ROOT_INO = 1
-INODE_INLINE, INODE_ORPHAN = 1, 4
+INODE_INLINE, INODE_ORPHAN, INODE_EXCLUSIVE = 1, 4, 16
 TRUNCATE = 3
 NAME, LINK, DROP, MOVE = 1, 2, 3, 4  # steps of changes
 
@@ -41,6 +41,11 @@ def change_key(kind, session=7, count=1):
 
 def change_record(n, data, peer=2):
     return struct.pack("<BB4xHq", 1, n, peer, 1) + data
+
+
+def exclusive(peer):
+    """Flags of an inode that a peer has an exclusive lease of."""
+    return INODE_EXCLUSIVE | peer << 16
 
 
 def step(kind, ino):
@@ -102,6 +107,12 @@ class Store:
 
     def keys(self, kind):
         return [k for k in self.records() if k[2:3] == kind.encode()]
+
+    def hold_back(self, slot, ino, end, base, mtime, ctime, target=0):
+        """Into the file of what the store's mount has still to tell."""
+        with open(self.path / "held-back", "r+b") as f:
+            f.seek(64 * (1 + slot))
+            f.write(struct.pack("<QQqqqQH6x", ino, end, base, mtime, ctime, 8, target))
 
     def object(self, ino):
         return self.path / "objects" / f"{ino % 256:02x}" / f"{ino:016x}"
