@@ -15,7 +15,8 @@
 #define FILE_NAME "held-back"
 #define MAGIC UINT64_C(0x31444c4548534642) /* "BFSHELD1" */
 #define AT_ONCE 32u
-#define AWAY_NS INT64_C(1000000000) /* for a home; the next round tries again */
+#define AWAY_NS INT64_C(1000000000) /* for a call */
+#define ROUND_NS INT64_C(3000000000) /* for a home that leaves calls unanswered; the next round tries again */
 
 typedef struct Slot {
 	WireHeldBack held; /* .ino 0: free; .base_ns 0: asked, and no answer yet */
@@ -302,7 +303,18 @@ void heldback_drop(HeldBack *h, const WireHeldBack *held)
 typedef struct Settle {
 	HeldBack *h;
 	uint64_t ino;
+	uint16_t home;
+	bool unanswered;
 } Settle;
+
+/* The part of one home in a round. */
+typedef struct SettleHome {
+	HeldBack *h;
+	Settle *settles;
+	uint32_t n, at_once;
+	int64_t until_ns;
+	bool last; /* the process is ending */
+} SettleHome;
 
 /* heldback_drop() leaves the entry meanwhile. */
 static void coroutine_fn settle(void *arg)
@@ -320,32 +332,86 @@ static void coroutine_fn settle(void *arg)
 	WireHeldBack held = e->slot->held;
 	call.req = &held;
 	call.req_len = sizeof(held);
-	int r = rpc_co_call(h->rpc, map_home(rpc_map(h->rpc), s->ino), WIRE_SETTLE, &call);
+	int r = rpc_co_call(h->rpc, s->home, WIRE_SETTLE, &call);
 	e->settling = false;
 	e->unsure = r < 0 && r != -ENOENT && r != -ESTALE && r != -EINVAL;
+	s->unanswered = e->unsure;
 	if (e->unsure)
 		return; /* again, later */
 	h->settled++;
 	heldback_drop(h, &held);
 }
 
-static void coroutine_fn settle_all(HeldBack *h)
+/* All, if it takes long, as long as each is answered: what a living home is not
+ * told answers -EIO to everybody when we are gone. */
+static void coroutine_fn settle_home(void *arg)
 {
-	uint32_t n = 0, count = g_hash_table_size(h->entries);
-	g_autofree Settle *settles = g_new(Settle, count + 1);
+	SettleHome *home = arg;
+	Reactor *reactor = rpc_reactor(home->h->rpc);
+
+	for (uint32_t from = 0; from < home->n; from += home->at_once) {
+		uint32_t to = MIN(home->n, from + home->at_once);
+		CoGroup group = { .sched = reactor_sched(reactor) };
+		bool unanswered = false;
+
+		for (uint32_t i = from; i < to; i++)
+			co_group_spawn(&group, settle, &home->settles[i]);
+		co_group_wait(&group);
+		for (uint32_t i = from; i < to; i++)
+			unanswered |= home->settles[i].unanswered;
+		if (unanswered && (reactor_now_ns(reactor) >= home->until_ns || home->h->stopping != home->last))
+			return;
+	}
+}
+
+static int compare_homes(const void *a, const void *b)
+{
+	return (int)((const Settle *)a)->home - (int)((const Settle *)b)->home;
+}
+
+/* By home. */
+static GArray *collect(HeldBack *h)
+{
+	GArray *all = g_array_new(FALSE, FALSE, sizeof(Settle));
 	GHashTableIter it;
 	void *entry;
 
 	g_hash_table_iter_init(&it, h->entries);
-	while (g_hash_table_iter_next(&it, NULL, &entry))
-		settles[n++] = (Settle) { h, ((Entry *)entry)->ino };
-	for (uint32_t from = 0; from < n; from += AT_ONCE) {
-		CoGroup group = { .sched = reactor_sched(rpc_reactor(h->rpc)) };
+	while (g_hash_table_iter_next(&it, NULL, &entry)) {
+		uint64_t ino = ((Entry *)entry)->ino;
+		Settle s = { .h = h, .ino = ino, .home = map_home(rpc_map(h->rpc), ino) };
 
-		for (uint32_t i = from; i < MIN(n, from + AT_ONCE); i++)
-			co_group_spawn(&group, settle, &settles[i]);
-		co_group_wait(&group);
+		g_array_append_val(all, s);
 	}
+	g_array_sort(all, compare_homes);
+	return all;
+}
+
+/* At once for all homes: one that is away keeps nothing from the others. */
+static void coroutine_fn settle_all(HeldBack *h)
+{
+	g_autoptr(GArray) all = collect(h);
+	g_autoptr(GArray) homes = g_array_new(FALSE, FALSE, sizeof(SettleHome));
+	Reactor *reactor = rpc_reactor(h->rpc);
+	CoGroup group = { .sched = reactor_sched(reactor) };
+
+	for (guint i = 0; i < all->len; i++) {
+		Settle *s = &g_array_index(all, Settle, i);
+		SettleHome home = {
+			.h = h, .settles = s, .until_ns = reactor_now_ns(reactor) + ROUND_NS, .last = h->stopping,
+		};
+
+		if (i == 0 || s[-1].home != s->home)
+			g_array_append_val(homes, home);
+		g_array_index(homes, SettleHome, homes->len - 1).n++;
+	}
+	for (guint i = 0; i < homes->len; i++) {
+		SettleHome *home = &g_array_index(homes, SettleHome, i);
+
+		home->at_once = MAX(AT_ONCE / homes->len, 1);
+		co_group_spawn(&group, settle_home, home);
+	}
+	co_group_wait(&group);
 }
 
 static void coroutine_fn settle_in_time(void *arg)

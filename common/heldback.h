@@ -47,7 +47,8 @@ typedef struct HeldBackUser {
 void heldback_set_user(HeldBack *h, const HeldBackUser *user);
 /* Once calls may be made: settles what an older process has left. */
 void heldback_start(HeldBack *h);
-/* Settles what can be settled quickly; the rest is for the next process. */
+/* Settles what can be settled; what homes that are away should know is for the
+ * next process, after a few seconds, however many files it is. */
 void coroutine_fn heldback_co_stop(HeldBack *h);
 
 /* Before a COMMIT that asks for the lease: a slot. False: not now. Each true

@@ -199,6 +199,50 @@ static void test_it_is_settled_by_itself(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(f->settling, ==, ino_make(0, 12345));
 }
 
+static int coroutine_fn do_not_answer(void *ctx, RpcReq *r)
+{
+	reactor_co_sleep(ctx, INT64_C(1000000000));
+	return -ETIMEDOUT;
+}
+
+static void stop_and_open_again(Fixture *f)
+{
+	heldback_start(f->h);
+	reactor_run_co(f->peer.reactor, stop, f->h);
+	end_process(f);
+	open_file(f);
+}
+
+/* With the file of the fixture's peer, which answers. */
+static void test_a_home_that_is_away_does_not_keep_the_process(Fixture *f, gconstpointer data)
+{
+	Counters *counters = counters_new();
+	RpcOptions o = { .reactor = f->peer.reactor, .map = f->peer.map, .counters = counters };
+	GError *error = NULL;
+	Rpc *rpc = rpc_new(&o, &error);
+	int64_t start = g_get_monotonic_time();
+
+	g_assert_no_error(error);
+	rpc_serve(rpc, WIRE_SETTLE, do_not_answer, f->peer.reactor);
+	heldback_free(f->h);
+	f->h = heldback_new(rpc, counters, f->peer.dir, &error);
+	g_assert_no_error(error);
+	for (uint32_t i = 0; i < 500; i++)
+		put(f, ino_make(0, 12345 + i), 100);
+	heldback_start(f->h);
+	reactor_run_co(f->peer.reactor, stop, f->h);
+	g_assert_cmpint(g_get_monotonic_time() - start, <, 10 * G_USEC_PER_SEC);
+	heldback_free(f->h);
+	rpc_free(rpc);
+	counters_free(counters);
+	peer_stop(&f->peer);
+	peer_start(&f->peer);
+	open_file(f);
+	g_assert_cmpuint(files(f), ==, 500);
+	stop_and_open_again(f);
+	g_assert_cmpuint(files(f), ==, 0);
+}
+
 /* As by a COMMIT that was under way before. */
 static void test_it_stays_while_it_is_being_settled(Fixture *f, gconstpointer data)
 {
@@ -295,6 +339,7 @@ int main(int argc, char **argv)
 	ADD(what_a_home_may_believe_is_kept);
 	ADD(it_is_settled_by_itself);
 	ADD(it_stays_while_it_is_being_settled);
+	ADD(a_home_that_is_away_does_not_keep_the_process);
 	ADD(of_one_that_is_there_twice_the_later_counts);
 	ADD(who_has_no_store_holds_nothing_back);
 	ADD(other_files_are_refused);
