@@ -263,6 +263,18 @@ static bool take_lock(Store *s, short type, GError **error)
 	return false;
 }
 
+pid_t store_user(const char *path)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	autoclose int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	autoclose int fd = dirfd < 0 ? -1 : openat(dirfd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+		return 0;
+	g_autofree char *pid = read_small_file(dirfd, "lock", 32);
+	return pid ? (pid_t)CLAMP(g_ascii_strtoll(pid, NULL, 10), 0, INT32_MAX) : 0;
+}
+
 static bool note_pid(Store *s, GError **error)
 {
 	g_autofree char *text = g_strdup_printf("%ld\n", (long)getpid());

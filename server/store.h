@@ -10,6 +10,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define STORE_FORMAT 1
 
@@ -33,6 +34,8 @@ Store *store_open(const StoreOptions *opts, GError **error);
  * is of; fills what its identity says into *ret_opts (path is the caller's).
  * Blocks, changes nothing. */
 Store *store_open_readonly(const char *path, StoreOptions *ret_opts, GError **error);
+/* The process that uses the store at a path; 0: none, or that can't be said. */
+pid_t store_user(const char *path);
 /* Drops the lock. NULL is fine. */
 void store_close(Store *s);
 

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "src/daemon.h"
 #include "src/plan.h"
+#include "src/predecessor.h"
 #include "src/runlock.h"
 
 typedef struct Run {
@@ -132,6 +133,8 @@ static bool run_start(Run *run, GError **error)
 	if (p->store) {
 		g_autofree char *parent = g_path_get_dirname(p->store);
 		g_mkdir_with_parents(parent, 0755); /* opening the store tells what failed */
+		if (p->mountpoint)
+			predecessor_wait(p->mountpoint, p->store);
 	}
 	run->node = node_new(&p->node, error);
 	if (!run->node)

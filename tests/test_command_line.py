@@ -1,14 +1,17 @@
 """The program's subcommands, as people and scripts meet them."""
+import ctypes
 import json
 import os
 import re
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from harness.cluster import Peer, detach, mounted
-from harness.env import ROOT
-from harness.procs import become_subreaper, errno_of, run
+from harness.env import ROOT, need_root, patience
+from harness.procs import become_subreaper, errno_of, eventually, run
 
 pytestmark = pytest.mark.core
 
@@ -83,6 +86,46 @@ def test_a_signal_unmounts_and_ends_the_daemon(cli, signum):
     os.kill(pid, signum)
     assert end_of(pid) == 0
     assert not mounted(cli.mountpoint)
+
+
+@pytest.fixture
+def leaving(cli):
+    """A daemon without its mount, kept from ending."""
+    need_root("unmounts without the program's help")
+    assert cli("mount", "--store", cli.store, cli.mountpoint).returncode == 0
+    pid = pid_of(cli.mountpoint)
+    os.kill(pid, signal.SIGSTOP)
+    assert ctypes.CDLL(None).umount2(os.fsencode(cli.mountpoint), 8) == 0  # UMOUNT_NOFOLLOW
+    yield pid
+    os.kill(pid, signal.SIGCONT)
+    assert end_of(pid) == 0
+
+
+def test_mount_waits_for_the_daemon_that_plain_umount_did_not_wait_for(cli, leaving, tmp_path):
+    log = tmp_path / "log"
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(cli, "mount", "--log-file", log, "--store", cli.store, cli.mountpoint)
+        assert eventually(lambda: f"process {leaving} has lost its mount" in log.read_text(), 20)
+        os.kill(leaving, signal.SIGCONT)
+        done = call.result()
+    assert done.returncode == 0, done.stderr
+    pid = pid_of(cli.mountpoint)
+    assert cli("umount", cli.mountpoint).returncode == 0
+    assert end_of(pid) == 0
+
+
+def test_mount_does_not_wait_for_ever_for_a_daemon_that_does_not_end(cli, leaving):
+    done = cli("mount", "--store", cli.store, cli.mountpoint)
+    assert done.returncode == 1 and f"in use by process {leaving}" in done.stderr
+
+
+def test_a_store_in_use_is_refused_at_once(cli, leaving, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    start = time.monotonic()
+    done = cli("mount", "--store", cli.store, elsewhere)
+    assert done.returncode == 1 and f"in use by process {leaving}" in done.stderr
+    assert time.monotonic() - start < patience(5)
 
 
 def test_umount_of_a_busy_mount_says_so_and_leaves_it(cli):
