@@ -22,7 +22,7 @@
 #error "the wire structs are used as they are: little-endian hosts only"
 #endif
 
-#define WIRE_VERSION 3u
+#define WIRE_VERSION 4u
 #define WIRE_REQ_MAX 1024u
 #define WIRE_BULK_MAX (16u << 20)
 #define WIRE_NAME_MAX 255u
@@ -240,7 +240,7 @@ typedef struct WireStep {
 } WireStep;
 static_assert(sizeof(WireStep) == 320, "packed by hand");
 enum { WIRE_STEP_NAME = 1, /* a name stands for something else, or nothing */
-       WIRE_STEP_LINK = 2, /* an inode has one name more */
+       WIRE_STEP_LINK = 2, /* an inode has one name more, or its first (O_TMPFILE); at most once */
        WIRE_STEP_DROP = 3, /* ... or less; of a directory the only one */
        WIRE_STEP_MOVE = 4, /* an inode's name has moved, to another parent perhaps */
        WIRE_STEP_MAKE = 5 }; /* a directory is made */
@@ -255,6 +255,7 @@ typedef struct WireTxnId {
 typedef struct WireTxnPrepareReq {
 	WireTxnId id;
 	int64_t age_ns; /* when the call began: the older one wins */
+	uint64_t session; /* of the mount whose call it is; 0: not known */
 	uint32_t steps, pad;
 } WireTxnPrepareReq;
 typedef struct WireTxnFinishReq {

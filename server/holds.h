@@ -23,12 +23,14 @@
 typedef struct HoldOwner {
 	WireTxnId id;
 	int64_t age_ns;
+	uint64_t session; /* of the mount whose call it is; 0: not known */
 	uint64_t serial; /* counts here, by arrival */
 	bool decides;    /* the coordinator's own: what is read is not in doubt */
 	bool cancelled;  /* waits no longer */
 	bool stuck;      /* was decided and can't be done here: nobody waits for it */
 	Inode *inodes[4]; /* txn-steps.c: references, changing as long as they are held (leases.h) */
 	uint32_t n_inodes;
+	uint64_t orphan; /* txn-steps.c: one of them that is not to be reaped (orphans.h); 0: none */
 } HoldOwner;
 
 /* hash: of a name in directory ino; 0: the inode's links and parent.

@@ -110,8 +110,8 @@ void coroutine_fn locks_co_stop(Server *s);
 int coroutine_fn names_co_make_root(Server *s);
 /* Also by server_new(): reads what is pending (nothing is settled yet, since
  * that may need other peers) and logs how much it found. */
-int coroutine_fn txns_co_load(Server *s);
 int coroutine_fn orphans_co_load(Server *s);
+int coroutine_fn txns_co_load(Server *s);
 int coroutine_fn data_co_load(Server *s);
 /* Background work: started by server_start() once calls can be made, stopped
  * by server_co_stop(); _co_stop() returns when no coroutine of theirs is left. */

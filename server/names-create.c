@@ -219,6 +219,23 @@ static int coroutine_fn link_locked(Server *s, Entry *e, Inode *inode, bool held
 	return r;
 }
 
+static int coroutine_fn link_inode(Server *s, Entry *e, Inode *inode, const RpcReq *caller)
+{
+	uint64_t ino = inode->d.attr.ino;
+	int held = inode->d.flags & INODE_ORPHAN ? orphans_co_hold(s, ino) : 0;
+
+	if (held < 0)
+		return held;
+	int r = entry_co_lock(s, e, 1, inode);
+	if (r >= 0) {
+		r = link_locked(s, e, inode, held > 0, caller, caller->rep);
+		entry_unlock(e, 1, inode);
+	}
+	if (held > 0)
+		orphans_release(s, ino, r >= 0);
+	return r;
+}
+
 static int coroutine_fn link_to(Server *s, Entry *e, const RpcReq *caller)
 {
 	uint64_t ino = ((const WireLinkReq *)caller->req)->ino;
@@ -230,19 +247,7 @@ static int coroutine_fn link_to(Server *s, Entry *e, const RpcReq *caller)
 	r = inode_co_get(s, ino, &inode);
 	if (r < 0)
 		return r;
-	if (S_ISDIR(inode->d.attr.mode)) {
-		r = -EPERM;
-	} else {
-		bool held = (inode->d.flags & INODE_ORPHAN) && orphans_co_hold(s, ino);
-
-		r = entry_co_lock(s, e, 1, inode);
-		if (r >= 0) {
-			r = link_locked(s, e, inode, held, caller, caller->rep);
-			entry_unlock(e, 1, inode);
-		}
-		if (held)
-			orphans_release(s, ino, r >= 0);
-	}
+	r = S_ISDIR(inode->d.attr.mode) ? -EPERM : link_inode(s, e, inode, caller);
 	inode_unref(s, inode);
 	return r;
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "server/change.h"
+#include "server/holds.h"
 #include "server/record.h"
 
 #define WORKERS 8
@@ -36,6 +37,7 @@ struct Orphans {
 	CoQueue settled; /* waits for one that is running or held */
 	uint32_t workers;
 	bool started;
+	int64_t ask_ns; /* not before: sessions find their way back */
 	ReactorTimer timer;
 	int64_t timer_ns; /* 0: not armed */
 };
@@ -168,15 +170,17 @@ int coroutine_fn orphans_co_unask_all(Server *s, uint64_t ino, uint64_t caller)
 {
 	Orphan *orphan = g_hash_table_lookup(s->orphans->table, (void *)ino);
 	g_autoptr(GArray) sessions = all_sessions(s);
+	bool found = caller == 0;
 	int r = 0;
 
 	for (guint i = 0; r >= 0 && i < sessions->len; i++) {
 		uint64_t session = g_array_index(sessions, uint64_t, i);
 
+		found |= session == caller;
 		if (session == caller || orphan->asked)
 			r = unask(s, session, ino);
 	}
-	return r;
+	return r < 0 || found ? r : -EAGAIN;
 }
 
 /* ---- deleting ---- */
@@ -369,20 +373,37 @@ void orphans_add_nameless(Server *s, uint64_t ino)
 	arm_timer(s->orphans, orphan->due_ns);
 }
 
-bool coroutine_fn orphans_co_hold(Server *s, uint64_t ino)
+int orphans_hold(Server *s, uint64_t ino)
 {
 	Orphans *o = s->orphans;
-	Orphan *orphan;
+	Orphan *orphan = g_hash_table_lookup(o->table, (void *)ino);
 
-	while ((orphan = g_hash_table_lookup(o->table, (void *)ino)) &&
-	       (orphan->state == ORPHAN_RUNNING || orphan->state == ORPHAN_HELD))
-		co_queue_wait(&o->settled);
 	if (!orphan)
-		return false;
+		return 0;
+	if (orphan->state == ORPHAN_RUNNING || orphan->state == ORPHAN_HELD)
+		return -EAGAIN;
 	if (orphan->state == ORPHAN_QUEUED)
 		g_queue_remove(&o->queue, orphan);
 	orphan->state = ORPHAN_HELD;
-	return true;
+	return 1;
+}
+
+int coroutine_fn orphans_co_hold(Server *s, uint64_t ino)
+{
+	int64_t until = reactor_now_ns(s->reactor) + HOLDS_WAIT_NS;
+	int r;
+
+	while ((r = orphans_hold(s, ino)) == -EAGAIN) {
+		/* a change that spans peers lets go of both at once */
+		if (!holds_find(s, (HoldKey) { .ino = ino }, NULL)) {
+			co_queue_wait(&s->orphans->settled);
+			continue;
+		}
+		r = holds_co_wait_once(s, until);
+		if (r < 0)
+			break;
+	}
+	return r;
 }
 
 void orphans_release(Server *s, uint64_t ino, bool named)
@@ -394,8 +415,12 @@ void orphans_release(Server *s, uint64_t ino, bool named)
 		g_hash_table_remove(o->table, (void *)ino);
 	} else {
 		/* Who has it open may have been told that it is no orphan. */
-		orphan->state = ORPHAN_OPEN;
-		enqueue(o, orphan);
+		orphan->state = ORPHAN_WAITING;
+		orphan->due_ns = o->ask_ns;
+		if (reactor_now_ns(s->reactor) < o->ask_ns)
+			arm_timer(o, o->ask_ns);
+		else
+			enqueue(o, orphan);
 	}
 	co_queue_wake_all(&o->settled);
 }
@@ -471,14 +496,14 @@ void orphans_start(Server *s)
 	Orphans *o = s->orphans;
 	GHashTableIter it;
 	void *value;
-	int64_t due = reactor_now_ns(s->reactor) + (map_peer_count(s->map) > 1 ? GRACE_NS : 0);
 
+	o->ask_ns = reactor_now_ns(s->reactor) + (map_peer_count(s->map) > 1 ? GRACE_NS : 0);
 	o->started = true;
 	g_hash_table_iter_init(&it, o->table);
 	while (g_hash_table_iter_next(&it, NULL, &value))
-		((Orphan *)value)->due_ns = due;
+		((Orphan *)value)->due_ns = o->ask_ns;
 	if (orphans_count(s) > 0)
-		arm_timer(o, due);
+		arm_timer(o, o->ask_ns);
 }
 
 void coroutine_fn orphans_co_stop(Server *s)

@@ -20,12 +20,17 @@ void orphans_remove_from_batch(MetaBatch *b, InodeData *d);
 /* A file made without a name, after its batch. It lives while its maker has it
  * open; in case word of that is lost it is asked for after a while. */
 void orphans_add_nameless(Server *s, uint64_t ino);
-/* Keeps an orphan from being reaped, after a question under way has been
- * answered, until orphans_release(). False: it is none any more. */
-bool coroutine_fn orphans_co_hold(Server *s, uint64_t ino);
+/* Keeps an orphan from being reaped until orphans_release(). 1, or 0: it is none
+ * any more. The first does not wait while it is being asked for, or is held:
+ * -EAGAIN. The second does, and ends with -EIO where a change that spans peers
+ * holds it for too long. */
+int orphans_hold(Server *s, uint64_t ino);
+int coroutine_fn orphans_co_hold(Server *s, uint64_t ino);
+/* named: it is no orphan any more; else it is asked for again. */
 void orphans_release(Server *s, uint64_t ino, bool named);
-/* A held one is to get a name: tells the session that asks for it, and those
- * that were asked for the orphan. 0 or -errno. */
+/* A held one is to get a name: tells the session that asks for it (0: not known),
+ * and those that were asked for the orphan. 0 or -errno; -EAGAIN: that session has
+ * still to find its way back to this process. */
 int coroutine_fn orphans_co_unask_all(Server *s, uint64_t ino, uint64_t caller);
 /* Deletes it at once where all it needs is in this process, else behind. */
 void coroutine_fn orphans_co_reap(Server *s, uint64_t ino);

@@ -79,9 +79,9 @@ static bool open_parts(Server *s, GError **error)
 	s->seqs = sequences_new(s);
 	s->inodes = inode_cache_new(s);
 	s->holds = holds_new();
+	s->orphans = orphans_new(s);
 	s->txns = txns_new(s);
 	s->tree = tree_new();
-	s->orphans = orphans_new(s);
 	s->removed = removed_new(REMOVED_MAX);
 	s->locks = locks_new(s);
 	s->leases = leases_new(s);
@@ -106,9 +106,10 @@ static void coroutine_fn load(void *arg)
 	if (l->r >= 0)
 		l->r = leases_co_start(l->s);
 	if (l->r >= 0)
-		l->r = txns_co_load(l->s);
-	if (l->r >= 0)
 		l->r = orphans_co_load(l->s);
+	/* unfinished changes hold orphans */
+	if (l->r >= 0)
+		l->r = txns_co_load(l->s);
 	if (l->r >= 0)
 		l->r = data_co_load(l->s);
 }
@@ -200,10 +201,10 @@ void server_free(Server *s)
 	filemaps_free(s->maps);
 	leases_free(s->leases);
 	locks_free(s->locks);
-	orphans_free(s->orphans);
 	removed_free(s->removed);
 	tree_free(s->tree);
 	txns_free(s->txns);
+	orphans_free(s->orphans);
 	holds_free(s->holds);
 	inode_cache_free(s->inodes);
 	sequences_free(s->seqs);

@@ -142,6 +142,7 @@ static int coroutine_fn txn_prepare(void *ctx, RpcReq *r)
 	if (res < 0)
 		return res;
 	Part *p = part_new(s, req->id, req->age_ns, r->peer, steps, req->steps, acl);
+	p->owner.session = req->session;
 	res = prepare_part(s, p);
 	if (res < 0) {
 		part_drop(s, p);

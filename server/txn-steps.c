@@ -11,6 +11,7 @@
 #include "server/acls.h"
 #include "server/leases.h"
 #include "server/names.h"
+#include "server/orphans.h"
 #include "server/record.h"
 #include "server/seq.h"
 #include "server/txn.h"
@@ -50,13 +51,13 @@ static bool step_ok(const Server *s, const WireStep *step)
 	}
 }
 
-/* What no change does: one inode linked, dropped or moved twice. */
+/* What no change does: one inode dropped or moved twice, or more than one linked. */
 static bool is_repeated(const WireStep *steps, uint32_t i)
 {
 	if (steps[i].kind == WIRE_STEP_NAME || steps[i].kind == WIRE_STEP_MAKE)
 		return false;
 	for (uint32_t k = 0; k < i; k++) {
-		if (steps[k].kind == steps[i].kind && steps[k].ino == steps[i].ino)
+		if (steps[k].kind == steps[i].kind && (steps[k].ino == steps[i].ino || steps[i].kind == WIRE_STEP_LINK))
 			return true;
 	}
 	return false;
@@ -180,6 +181,42 @@ static const HoldOwner *find_conflict(Server *s, const WireStep *steps, uint32_t
 	return NULL;
 }
 
+static bool is_there(const Inode *inode)
+{
+	return inode && !inode->gone && inode->d.attr.nlink > 0;
+}
+
+/* A file that never had a name, and may get one. */
+static bool is_nameless(const Inode *inode)
+{
+	return inode && !inode->gone && inode->d.attr.nlink == 0 && (inode->d.flags & INODE_LINKABLE);
+}
+
+/* Until it is settled whether it gets its name, whoever closes it or goes. */
+static int hold_orphan(Server *s, const WireStep *steps, uint32_t n, const StepInodes *x, HoldOwner *owner)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		int r;
+
+		if (steps[i].kind != WIRE_STEP_LINK || !is_nameless(x->of[i]))
+			continue;
+		r = orphans_hold(s, steps[i].ino);
+		if (r <= 0)
+			return r < 0 ? r : -ENOENT;
+		owner->orphan = steps[i].ino;
+	}
+	return 0;
+}
+
+static void release_orphan(Server *s, HoldOwner *owner)
+{
+	for (uint32_t i = 0; i < owner->n_inodes; i++) {
+		if (owner->inodes[i]->d.attr.ino == owner->orphan)
+			orphans_release(s, owner->orphan, is_there(owner->inodes[i]));
+	}
+	owner->orphan = 0;
+}
+
 static void keep_inodes(const StepInodes *x, HoldOwner *owner)
 {
 	owner->n_inodes = x->n;
@@ -213,6 +250,7 @@ int coroutine_fn steps_co_hold(Server *s, const WireStep *steps, uint32_t n, Hol
 	}
 	hold(s, steps, n, owner);
 	keep_inodes(&x, owner);
+	hold_orphan(s, steps, n, &x, owner);
 	leases_bar(owner->inodes, owner->n_inodes);
 	inodes_put(s, &x);
 	return res;
@@ -220,6 +258,7 @@ int coroutine_fn steps_co_hold(Server *s, const WireStep *steps, uint32_t n, Hol
 
 void steps_drop(Server *s, HoldOwner *owner)
 {
+	release_orphan(s, owner);
 	leases_end(owner->inodes, owner->n_inodes);
 	for (uint32_t i = 0; i < owner->n_inodes; i++)
 		inode_unref(s, owner->inodes[i]);
@@ -228,11 +267,6 @@ void steps_drop(Server *s, HoldOwner *owner)
 }
 
 /* ---- checking; the inodes are locked ---- */
-
-static bool is_there(const Inode *inode)
-{
-	return inode && !inode->gone && inode->d.attr.nlink > 0;
-}
 
 static int coroutine_fn check_name(Server *s, const WireStep *step, Inode *dir)
 {
@@ -249,11 +283,9 @@ static int coroutine_fn check_name(Server *s, const WireStep *step, Inode *dir)
 	return step->new_ino && !step->old_ino ? space_take(s->space, STEP_BYTES) : 0;
 }
 
-static int check_link(Server *s, const Inode *inode)
+static int check_link(const Inode *inode)
 {
-	if (inode && !inode->gone && inode->d.attr.nlink == 0 && (inode->d.flags & INODE_LINKABLE))
-		return -EXDEV; /* kept from being reaped by its home alone: names-create.c */
-	if (!is_there(inode))
+	if (!is_there(inode) && !is_nameless(inode))
 		return -ENOENT;
 	if (S_ISDIR(inode->d.attr.mode))
 		return -EPERM;
@@ -290,7 +322,7 @@ static int coroutine_fn check_one(Server *s, WireStep *step, Inode *inode)
 	case WIRE_STEP_NAME:
 		return check_name(s, step, inode);
 	case WIRE_STEP_LINK:
-		return check_link(s, inode);
+		return check_link(inode);
 	case WIRE_STEP_DROP:
 		return check_drop(s, step, inode);
 	case WIRE_STEP_MAKE:
@@ -325,6 +357,8 @@ static int coroutine_fn prepare_once(Server *s, WireStep *steps, uint32_t n, Hol
 	if (!*ret_other) {
 		r = check_all(s, steps, n, &x);
 		/* the checks may have yielded, but who takes hold has the locks */
+		if (r >= 0)
+			r = hold_orphan(s, steps, n, &x, owner);
 		if (r >= 0) {
 			hold(s, steps, n, owner);
 			keep_inodes(&x, owner);
@@ -337,6 +371,17 @@ static int coroutine_fn prepare_once(Server *s, WireStep *steps, uint32_t n, Hol
 	return r;
 }
 
+/* What is to get a name is no orphan to mounts. They are asked without a lock; once
+ * it turns out that it gets none they are told anew (orphans_release()). */
+static int coroutine_fn tell_named(Server *s, HoldOwner *owner)
+{
+	int r = owner->orphan ? orphans_co_unask_all(s, owner->orphan, owner->session) : 0;
+
+	if (r < 0)
+		steps_drop(s, owner);
+	return r;
+}
+
 int coroutine_fn steps_co_prepare(Server *s, WireStep *steps, uint32_t n, HoldOwner *owner, const RpcReq *caller)
 {
 	int64_t until = reactor_now_ns(s->reactor) + HOLDS_WAIT_NS / 2;
@@ -346,7 +391,7 @@ int coroutine_fn steps_co_prepare(Server *s, WireStep *steps, uint32_t n, HoldOw
 		int r = prepare_once(s, steps, n, owner, caller, &other);
 
 		if (r != 0)
-			return r < 0 ? r : 0;
+			return r < 0 ? r : tell_named(s, owner);
 		if (owner->cancelled || !holds_is_older(owner, other) || holds_co_wait_once(s, until) < 0 || owner->cancelled)
 			return -EAGAIN;
 	}
@@ -382,6 +427,16 @@ static void do_name(Change *c, const WireStep *step, Inode *dir)
 		entry_delete(c->b, &e);
 }
 
+static void do_link(Change *c, Inode *inode)
+{
+	InodeData *d = change_data(c, inode);
+
+	if (d->attr.nlink == 0)
+		orphans_remove_from_batch(c->b, d);
+	d->attr.nlink++;
+	inode_data_touch(d, false);
+}
+
 static void do_move(Change *c, const WireStep *step, Inode *inode)
 {
 	InodeData *d = change_data(c, inode);
@@ -406,7 +461,7 @@ static void coroutine_fn do_one(Change *c, const WireStep *step, Inode *inode, c
 		do_make(c, step, acl);
 		return;
 	}
-	if (!is_there(inode)) {
+	if (!is_there(inode) && !(step->kind == WIRE_STEP_LINK && is_nameless(inode))) {
 		if (step->kind == WIRE_STEP_DROP)
 			g_warning("inode %#" PRIx64 " had a name but is lost, removed the name", step->ino);
 		return;
@@ -416,8 +471,7 @@ static void coroutine_fn do_one(Change *c, const WireStep *step, Inode *inode, c
 		do_name(c, step, inode);
 		break;
 	case WIRE_STEP_LINK:
-		change_data(c, inode)->attr.nlink++;
-		inode_data_touch(change_data(c, inode), false);
+		do_link(c, inode);
 		break;
 	case WIRE_STEP_DROP:
 		names_co_drop_link(c, inode);

@@ -170,7 +170,7 @@ static void coroutine_fn ask_prepare(void *arg)
 	RunHome *h = arg;
 	const GByteArray *acl = h->run->call->acl;
 	g_autoptr(GByteArray) in = g_byte_array_new();
-	WireTxnPrepareReq req = { .id = h->run->owner.id, .age_ns = h->run->owner.age_ns, .steps = h->n };
+	WireTxnPrepareReq req = { .id = h->run->owner.id, .age_ns = h->run->owner.age_ns, .session = h->run->owner.session, .steps = h->n };
 
 	g_byte_array_append(in, (const guint8 *)h->steps, h->n * (guint)sizeof(WireStep));
 	if (acl && makes(h->steps, h->n))
@@ -320,6 +320,7 @@ int coroutine_fn txn_co_run(TxnCall *t, WireStep *steps, uint32_t n, WireAttr *r
 
 	holds_owner_init(s, &run.owner, id, t->age_ns);
 	run.owner.decides = true;
+	run.owner.session = t->caller->session;
 	r = deal_out(&run, steps, n);
 	if (r < 0)
 		return r;

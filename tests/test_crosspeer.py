@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness.acl import get_acl, set_acl
 from harness.env import BENCHFS, patience, size
-from harness.posix import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+from harness.posix import RENAME_EXCHANGE, RENAME_NOREPLACE, give_name, renameat2, tmpfile
 from harness.procs import errno_of, eventually, run, wait_exit
 from harness.store import Store, key
 
@@ -271,7 +272,7 @@ def test_crossing_changes_from_every_mount_come_to_an_end(tree):
         rng = random.Random(i)
         for _ in range(1000):
             x, y = (tree.at(i, *rng.choice(names)) for _ in range(2))
-            what = rng.randrange(8)
+            what = rng.randrange(9)
             if what == 0:
                 r = errno_of(lambda: os.close(os.open(x, os.O_CREAT | os.O_WRONLY)))
             elif what == 1:
@@ -285,6 +286,10 @@ def test_crossing_changes_from_every_mount_come_to_an_end(tree):
                 r = errno_of(os.rmdir, x)
             elif what == 5:
                 r = errno_of(renameat2, x, y, RENAME_EXCHANGE)
+            elif what == 6:
+                fd = tmpfile(x.parent)
+                r = errno_of(give_name, fd, y)
+                os.close(fd)
             else:
                 r = errno_of(os.rename, x, y)
             assert r in fine, (what, r)
@@ -322,19 +327,169 @@ def test_who_sees_that_a_name_has_left_one_peer_sees_it_at_the_other(tree):
     run_all([move, *[lambda m=m: watch(m) for m in range(3)]])
 
 
-@pytest.mark.configs("tcp3")
-def test_a_file_without_a_name_gets_one_at_its_own_peer_alone(tree):
-    a, b, _ = homes(tree)
-    here = tree.turn(a)
-    try:
-        fd = os.open(here, os.O_TMPFILE | os.O_RDWR, 0o600)
-    except OSError as e:
-        pytest.skip(f"no O_TMPFILE on FUSE here: {e}")
-    assert errno_of(os.link, f"/proc/self/fd/{fd}", here.parent / b / "f", src_dir_fd=fd) == "EXDEV"
-    assert os.listdir(tree.turn(b)) == []
-    os.link(f"/proc/self/fd/{fd}", here / "f", src_dir_fd=fd)
+# ---- files that have no name yet ----
+
+def objects(cluster):
+    """In all stores."""
+    return {f for p in cluster.peers if p.store for f in (p.store / "objects").rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize("length", [0, 100, 300_000])
+def test_a_file_without_a_name_gets_its_first_one_at_any_peer(tree, length):
+    data = os.urandom(length)
+    for there in (dirs := homes(tree)):
+        here = tree.turn()
+        fd = tmpfile(here / dirs[0])
+        os.write(fd, data)
+        os.setxattr(fd, "user.k", b"v")
+        set_acl(f"/proc/self/fd/{fd}", "u:6 user:7:4 g:0 mask:4 o:0")
+        give_name(fd, here / there / "f")
+        assert os.fstat(fd).st_nlink == 1
+        os.pwrite(fd, b"!", length)
+        os.close(fd)
+        for path in tree.all(there, "f"):
+            assert path.read_bytes() == data + b"!" and path.stat().st_nlink == 1
+            assert os.getxattr(path, "user.k") == b"v" and get_acl(path) == "u:6 user:7:4 g:0 mask:4 o:0"
+            assert os.listdir(path.parent) == ["f"]
+
+
+def test_a_file_that_got_its_name_at_another_peer_is_one_like_any_other(tree):
+    before = objects(tree.cluster)
+    a, b, c = homes(tree)
+    here = tree.turn()
+    fd = tmpfile(here / a)
+    os.write(fd, b"x" * 300_000)
+    give_name(fd, here / b / "x")
+    give_name(fd, here / c / "y")
+    give_name(fd, here / a / "z")
+    assert {p.stat().st_nlink for p in (*tree.all(b, "x"), *tree.all(c, "y"), *tree.all(a, "z"))} == {3}
+    tree.turn(c, "old").write_bytes(b"o" * 300_000)
+    rename(tree, (b, "x"), (c, "old"))
+    tree.turn(c, "y").unlink()
+    tree.turn(a, "z").unlink()
     assert os.fstat(fd).st_nlink == 1
+    tree.turn(b, "other").write_bytes(b"other")
+    rename(tree, (b, "other"), (c, "old"))
+    assert os.fstat(fd).st_nlink == 0 and os.pread(fd, 5, 299_998) == b"xx"
+    for there in (a, b, c):
+        assert errno_of(give_name, fd, here / there / "again") == "ENOENT"
     os.close(fd)
+    tree.turn(c, "old").unlink()
+    assert eventually(lambda: objects(tree.cluster) <= before, 20)
+
+
+def test_a_first_name_that_can_not_be_had_leaves_the_file_without(tree):
+    before = objects(tree.cluster)
+    a, b, _ = homes(tree)
+    here = tree.turn()
+    (here / b / "f").touch()
+    (here / b / "no").mkdir()
+    fd, never = tmpfile(here / a), tmpfile(here / a, os.O_RDWR | os.O_EXCL)
+    for one in (fd, never):
+        os.write(one, b"x" * 300_000)
+    gone = os.open(here / b / "no", os.O_RDONLY)
+    (here / b / "no").rmdir()
+    assert errno_of(give_name, fd, here / b / "f") == "EEXIST"
+    assert errno_of(give_name, fd, here / b / "none" / "f") == "ENOENT"
+    assert errno_of(os.link, f"/proc/self/fd/{fd}", "f", src_dir_fd=fd, dst_dir_fd=gone) == "ENOENT"
+    assert errno_of(give_name, never, here / b / "g") == "ENOENT"
+    assert os.fstat(fd).st_nlink == 0 and sorted(os.listdir(tree.turn(b))) == ["f"]
+    give_name(fd, here / b / "g")
+    for one in (fd, never, gone):
+        os.close(one)
+    assert {p.read_bytes() for p in tree.all(b, "g")} == {b"x" * 300_000}
+    tree.turn(b, "g").unlink()
+    assert eventually(lambda: objects(tree.cluster) <= before, 20)
+
+
+@pytest.mark.configs("tcp3", "shm3")
+def test_first_names_at_every_peer_while_others_take_them_away(tree):
+    before = objects(tree.cluster)
+    dirs = homes(tree)
+    rounds = size(60, 1000, 15)
+
+    def give(mount):
+        rng = random.Random(mount)
+        for i in range(rounds):
+            fd = tmpfile(tree.at(mount, rng.choice(dirs)))
+            data = b"%d.%d" % (mount, i) * rng.choice([1, 5000])
+            os.write(fd, data)
+            name = tree.at(mount, rng.choice(dirs), f"n{rng.randrange(4)}")
+            r = errno_of(give_name, fd, name)
+            assert r in (None, "EEXIST"), r
+            assert r is None or os.fstat(fd).st_nlink == 0
+            assert os.pread(fd, len(data) + 1, 0) == data
+            os.close(fd)
+
+    def take(mount):
+        rng = random.Random(mount)
+        for _ in range(rounds):
+            name = tree.at(mount, rng.choice(dirs), f"n{rng.randrange(4)}")
+            assert errno_of(name.unlink) in (None, "ENOENT")
+
+    run_all([lambda m=m, f=f: f(m) for m in range(3) for f in (give, take)])
+    for top in tree.all():
+        check_links(top)
+    shutil.rmtree(tree.turn())
+    tree.turn().mkdir()
+    assert eventually(lambda: objects(tree.cluster) <= before, 30)
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("step,goes", [(s, g) for s in ("prepared", "decided") for g in ("opener", "mount", "home")])
+def test_a_file_stays_while_its_first_name_is_in_doubt_whoever_goes(make_cluster, step, goes):
+    cluster = make_cluster(3, transport="tcp,self")
+    roots = [p.mount for p in cluster.peers]
+    (roots[1] / "names").mkdir()
+    (roots[2] / "inodes").mkdir()
+    coordinator, home = cluster.peers[1:]
+    assert coordinator.stop() == []
+    coordinator.env = {"BENCHFS_TEST_CRASH": step}
+    coordinator.start().wait_ready()
+    fd = tmpfile(roots[0] / "inodes")
+    os.write(fd, b"x" * 300_000)
+    assert errno_of(give_name, fd, roots[0] / "names" / "f") == "EIO"
+    assert wait_exit(coordinator.proc, 30) == -signal.SIGKILL
+    coordinator.kill()
+    if goes == "home":
+        home.kill()
+    if goes == "mount":
+        cluster.peers[0].kill()
+    errno_of(os.close, fd)
+    # their mounts are ready when all peers are back; they serve others before
+    if goes == "home":
+        home.start()
+        # longer than a home that was started anew waits before it asks
+        time.sleep(25)
+    if goes == "mount":
+        cluster.peers[0].start()
+    assert len(objects(cluster)) == 1
+    coordinator.env = {}
+    coordinator.start()
+    for peer in cluster.peers:
+        peer.wait_ready()
+    assert eventually(lambda: all(errno_of(picture, r) is None for r in roots), 30)
+    if step == "decided":
+        assert {(r / "names" / "f").read_bytes() for r in roots} == {b"x" * 300_000}
+        check_links(roots[0])
+        (roots[2] / "names" / "f").unlink()
+    assert eventually(lambda: not objects(cluster), 40)
+    assert [os.listdir(r / "names") for r in roots] == [[]] * 3
+    assert eventually(lambda: inodes_used(roots[0]) == 3, 40)
+
+
+def test_a_home_that_was_started_anew_gives_the_first_name_and_others_open_it(make_cluster):
+    cluster = make_cluster(3, transport="tcp,self")
+    roots = [p.mount for p in cluster.peers]
+    (roots[1] / "names").mkdir()
+    (roots[2] / "inodes").mkdir()
+    fd = tmpfile(roots[0] / "inodes")
+    os.write(fd, b"x" * 300_000)
+    cluster.peers[2].kill()
+    cluster.peers[2].start().wait_ready()
+    give_name(fd, roots[0] / "names" / "f")
+    os.close(fd)
+    assert {(r / "names" / "f").read_bytes() for r in roots} == {b"x" * 300_000}
 
 
 # ---- crashes ----
@@ -376,7 +531,17 @@ def do_rmdir(a, b):
     os.rmdir(a / "foreigndir")
 
 
-OPS = {f.__name__[3:]: f for f in (do_rename, do_replace, do_exchange, do_move_directory, do_link, do_unlink, do_mkdir, do_rmdir)}
+def do_name(a, b):
+    fd = tmpfile(b)
+    try:
+        os.write(fd, b"n" * 100_000)
+        give_name(fd, a / "named")
+    finally:
+        os.close(fd)
+
+
+OPS = {f.__name__[3:]: f for f in (do_rename, do_replace, do_exchange, do_move_directory, do_link, do_unlink, do_mkdir, do_rmdir,
+                                  do_name)}
 
 
 def picture(top):
@@ -455,6 +620,8 @@ def test_a_crash_at_any_step_leaves_the_old_state_or_the_new_one(make_cluster, o
         assert (after.get(old) == before[old]) != (after.get(new) == before[old])
     if op == "exchange":
         assert {after["one/x"], after["two/full"]} == {before["one/x"], before["two/full"]}
+    if "one/named" in after:
+        assert {(r / "one" / "named").read_bytes() for r in roots} == {b"n" * 100_000}
     assert all(picture(r) == after for r in roots)
     # everything can be removed, and nothing stays behind
     shutil.rmtree(roots[0] / a)

@@ -5,24 +5,11 @@ import stat
 import pytest
 
 from harness.env import need_root
+from harness.posix import give_name, tmpfile
 from harness.procs import errno_of, eventually, wait_exit
 
 pytestmark = pytest.mark.core
 MIB = 1 << 20
-
-
-def tmpfile(directory, flags=os.O_RDWR, mode=0o600):
-    """A descriptor; kernels before 6.1 have none on FUSE."""
-    try:
-        return os.open(directory, os.O_TMPFILE | flags, mode)
-    except OSError as e:
-        if os.uname().release.split(".")[:2] < ["6", "1"]:
-            pytest.skip(f"no O_TMPFILE on FUSE here: {e}")
-        raise
-
-
-def give_name(fd, path):
-    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)
 
 
 def held(cluster):

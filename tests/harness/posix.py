@@ -5,6 +5,8 @@ import mmap
 import os
 import struct
 
+import pytest
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
@@ -25,6 +27,21 @@ def _check(result, path=None):
 
 def renameat2(old, new, flags):
     _check(libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags), os.fspath(old))
+
+
+def tmpfile(directory, flags=os.O_RDWR, mode=0o600):
+    """A descriptor of a file without a name; kernels before 6.1 have none on FUSE."""
+    try:
+        return os.open(directory, os.O_TMPFILE | flags, mode)
+    except OSError as e:
+        if [int(n) for n in os.uname().release.split(".")[:2]] < [6, 1]:
+            pytest.skip(f"no O_TMPFILE on FUSE here: {e}")
+        raise
+
+
+def give_name(fd, path):
+    """To what is open. Only with a directory does Python ask for the link to be followed."""
+    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)
 
 
 def handle_of(path):

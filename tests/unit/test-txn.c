@@ -289,6 +289,132 @@ static void coroutine_fn test_older_waits_younger_dies(Peer *p)
 	g_assert_cmpuint(count_records(p, RECORD_PREPARED), ==, 0);
 }
 
+/* ---- the first name of a file without one ---- */
+
+static uint64_t coroutine_fn make_nameless(Peer *p, bool linkable)
+{
+	WireTmpfileReq req = { .dir = INO_ROOT, .mode = S_IFREG | 0600, .linkable = linkable };
+	WireAttrRep rep = { 0 };
+
+	g_assert_cmpint(peer_call(p, WIRE_TMPFILE, &req, sizeof(req), &rep), ==, 0);
+	return rep.attr.ino;
+}
+
+static void coroutine_fn close_orphan(Peer *p, uint64_t ino)
+{
+	WireInoReq req = { .ino = ino };
+
+	g_assert_cmpint(peer_call(p, WIRE_ORPHAN_CLOSED, &req, sizeof(req), NULL), ==, 0);
+}
+
+static void coroutine_fn wait_for_orphans(Peer *p, uint64_t count)
+{
+	for (int i = 0; orphans_count(p->server) != count; i++) {
+		g_assert_cmpint(i, <, 1000);
+		reactor_co_sleep(p->reactor, 10000000);
+	}
+}
+
+static bool taken_back;
+
+static void note_undo(Peer *p, bool undo)
+{
+	taken_back |= undo;
+}
+
+/* Whoever closes it meanwhile: it stays until it is known whether it has a name. */
+static void coroutine_fn test_first_name(Peer *p)
+{
+	p->on_query = note_undo;
+	for (int commit = 0; commit < 2; commit++) {
+		uint64_t ino = make_nameless(p, true);
+		WireStep step = { .kind = WIRE_STEP_LINK, .ino = ino };
+		WireTxnId id = next_id();
+		WireAttr a;
+
+		taken_back = false;
+		/* asked for, so that it has to be taken back */
+		p->open = true;
+		close_orphan(p, ino);
+		reactor_co_sleep(p->reactor, 20000000);
+		g_assert_cmpint(prepare(p, id, 1, &step, 1, NULL), ==, 0);
+		g_assert_true(taken_back);
+		p->open = false;
+		uint32_t asked = p->asked;
+		close_orphan(p, ino);
+		reactor_co_sleep(p->reactor, 20000000);
+		g_assert_cmpuint(p->asked, ==, asked);
+		g_assert_cmpuint(orphans_count(p->server), ==, 1);
+		g_assert_cmpint(finish(p, id, commit), ==, 0);
+		wait_for_orphans(p, 0);
+		g_assert_cmpint(do_getattr(p, ino, &a), ==, commit ? 0 : -ENOENT);
+		g_assert_cmpuint(count_of_slot(p, ino_slot(ino), RECORD_ORPHAN), ==, 0);
+		if (commit)
+			g_assert_cmpuint(a.nlink, ==, 1);
+	}
+	p->on_query = NULL;
+}
+
+/* Made with O_EXCL, or one that has had a name. */
+static void coroutine_fn test_first_name_is_for_few(Peer *p)
+{
+	uint64_t ino = make_nameless(p, false), named = make_nameless(p, true);
+	WireStep step = { .kind = WIRE_STEP_LINK, .ino = ino };
+	WireStep both[] = { { .kind = WIRE_STEP_LINK, .ino = ino }, { .kind = WIRE_STEP_LINK, .ino = named } };
+	WireStep drop = { .kind = WIRE_STEP_DROP, .ino = named, .old_mode = S_IFREG };
+	WireTxnId id = next_id();
+
+	p->open = true;
+	g_assert_cmpint(prepare(p, next_id(), 1, &step, 1, NULL), ==, -ENOENT);
+	g_assert_cmpint(prepare(p, next_id(), 1, both, 2, NULL), ==, -EPROTO);
+	step.ino = named;
+	g_assert_cmpint(prepare(p, id, 1, &step, 1, NULL), ==, 0);
+	g_assert_cmpint(finish(p, id, true), ==, 0);
+	id = next_id();
+	g_assert_cmpint(prepare(p, id, 1, &drop, 1, NULL), ==, 0);
+	g_assert_cmpint(finish(p, id, true), ==, 0);
+	g_assert_cmpuint(attr_of(p, named).nlink, ==, 0);
+	g_assert_cmpint(prepare(p, next_id(), 1, &step, 1, NULL), ==, -ENOENT);
+	p->open = false;
+	close_orphan(p, ino);
+	close_orphan(p, named);
+	wait_for_orphans(p, 0);
+}
+
+static void coroutine_fn link_later(void *arg)
+{
+	Later *l = arg;
+
+	l->result = do_link(l->p, l->dir, INO_ROOT, "here");
+	l->done = true;
+}
+
+/* A link by this peer alone comes after it. */
+static void coroutine_fn test_second_name_waits_for_the_first(Peer *p)
+{
+	for (int commit = 0; commit < 2; commit++) {
+		uint64_t ino = make_nameless(p, true);
+		WireStep step = { .kind = WIRE_STEP_LINK, .ino = ino };
+		WireTxnId id = next_id();
+		Later l = { .dir = ino };
+
+		p->open = true;
+		g_assert_cmpint(prepare(p, id, 1, &step, 1, NULL), ==, 0);
+		start_later(&l, p, link_later);
+		reactor_co_sleep(p->reactor, 20000000);
+		g_assert_false(l.done);
+		g_assert_cmpint(finish(p, id, commit), ==, 0);
+		co_group_wait(&l.group);
+		g_assert_cmpint(l.result, ==, 0);
+		g_assert_cmpuint(attr_of(p, ino).nlink, ==, 1 + commit);
+		g_assert_cmpuint(orphans_count(p->server), ==, 0);
+		g_assert_cmpint(do_unlink(p, INO_ROOT, "here"), ==, 0);
+		p->open = false;
+		close_orphan(p, ino);
+		wait_for_orphans(p, 0);
+	}
+}
+
 /* ---- what mounts keep ---- */
 
 static uint32_t coroutine_fn lease_of(Peer *p, uint64_t dir, const char *name)
@@ -348,31 +474,62 @@ static void coroutine_fn leave_prepared(Peer *p)
 }
 
 /* The coordinator is this peer as well; here is what its batch would hold. */
-static void coroutine_fn leave_decided(Peer *p)
+static void coroutine_fn decide(Peer *p)
 {
 	const uint16_t self = 0;
-	MetaBatch *b;
+	MetaBatch *b = meta_batch_new(p->server->meta);
 
-	leave_prepared(p);
-	b = meta_batch_new(p->server->meta);
 	txn_record_put(b, RECORD_DECISION, &(TxnRecord) { .id = left_id, .n = 1, .data = &self, .len = sizeof(self) });
 	g_assert_cmpint(meta_batch_co_commit(b), ==, 0);
+}
+
+static void coroutine_fn leave_decided(Peer *p)
+{
+	leave_prepared(p);
+	decide(p);
+}
+
+static void coroutine_fn leave_nameless(Peer *p)
+{
+	WireStep step = { .kind = WIRE_STEP_LINK };
+
+	step.ino = left = make_nameless(p, true);
+	left_id = next_id();
+	g_assert_cmpint(prepare(p, left_id, 1, &step, 1, NULL), ==, 0);
+}
+
+static void coroutine_fn leave_nameless_decided(Peer *p)
+{
+	leave_nameless(p);
+	decide(p);
+}
+
+static void coroutine_fn is_named(Peer *p)
+{
+	g_assert_cmpuint(attr_of(p, left).nlink, ==, 1);
+	wait_for_orphans(p, 0);
+	g_assert_cmpuint(count_of_slot(p, ino_slot(left), RECORD_ORPHAN), ==, 0);
+}
+
+static void coroutine_fn is_reaped(Peer *p)
+{
+	WireAttr a;
+
+	wait_for_orphans(p, 0);
+	g_assert_cmpint(do_getattr(p, left, &a), ==, -ENOENT);
 }
 
 /* With its ACL, which the record has as well. */
 static void coroutine_fn leave_make_decided(Peer *p)
 {
-	const uint16_t self = 0;
 	MakeMessage m = make_with_acl();
-	MetaBatch *b = meta_batch_new(p->server->meta);
 	WireAttr made;
 
 	left_id = next_id();
 	g_assert_cmpint(prepare_make(p, left_id, &m, sizeof(m.step) + m.step.acl_len, &made), ==, 0);
 	g_assert_cmpuint(made.mode, ==, S_IFDIR | 0770);
 	left = made.ino;
-	txn_record_put(b, RECORD_DECISION, &(TxnRecord) { .id = left_id, .n = 1, .data = &self, .len = sizeof(self) });
-	g_assert_cmpint(meta_batch_co_commit(b), ==, 0);
+	decide(p);
 }
 
 static void coroutine_fn is_made(Peer *p)
@@ -419,6 +576,7 @@ int main(int argc, char **argv)
 {
 	static const Crash undecided = { leave_prepared, is_dropped }, decided = { leave_decided, is_done };
 	static const Crash made = { leave_make_decided, is_made };
+	static const Crash nameless = { leave_nameless, is_reaped }, named = { leave_nameless_decided, is_named };
 
 	g_test_init(&argc, &argv, NULL);
 	g_log_set_always_fatal(G_LOG_LEVEL_ERROR);
@@ -427,10 +585,15 @@ int main(int argc, char **argv)
 	PEER_TEST("/txn/checks", test_checks);
 	PEER_TEST("/txn/calls-wait", test_calls_wait);
 	PEER_TEST("/txn/readers-wait", test_readers_wait);
+	PEER_TEST("/txn/first-name", test_first_name);
+	PEER_TEST("/txn/first-name-is-for-few", test_first_name_is_for_few);
+	PEER_TEST("/txn/second-name-waits-for-the-first", test_second_name_waits_for_the_first);
 	PEER_TEST("/txn/nobody-keeps-what-is-prepared", test_nobody_keeps_what_is_prepared);
 	PEER_TEST("/txn/older-waits-younger-dies", test_older_waits_younger_dies);
 	g_test_add("/txn/crash/undecided", Peer, &undecided, peer_set_up, test_crash, peer_tear_down);
 	g_test_add("/txn/crash/decided", Peer, &decided, peer_set_up, test_crash, peer_tear_down);
 	g_test_add("/txn/crash/made", Peer, &made, peer_set_up, test_crash, peer_tear_down);
+	g_test_add("/txn/crash/nameless", Peer, &nameless, peer_set_up, test_crash, peer_tear_down);
+	g_test_add("/txn/crash/named", Peer, &named, peer_set_up, test_crash, peer_tear_down);
 	return g_test_run();
 }
