@@ -140,6 +140,7 @@ class World:
     def __init__(self, roots):
         self.roots = [os.fspath(r) for r in roots]
         self.fds = {}
+        self.opened = {}  # slot: the path of the world it was opened by
         self.looked = {}
 
     def do(self, op):
@@ -199,9 +200,12 @@ class World:
         self.looked[root] = fd
 
     def do_link_looked(self, root, new):
-        fd = self.looked[root]
-        # Only with a directory does Python ask for the link to be followed.
-        os.link(f"/proc/self/fd/{fd}", _at(root, new), src_dir_fd=fd)
+        posix.give_name(self.looked[root], _at(root, new))
+
+    def do_link_open(self, root, slot, new):
+        fd = self.fd(slot)
+        # through the mount that has it open
+        posix.give_name(fd, _at(self.opened[slot], new))
 
     def do_symlink(self, root, target, path):
         os.symlink(target, _at(root, path))
@@ -267,8 +271,14 @@ class World:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             return "fifo"
-        self.fds[slot] = fd
+        self.fds[slot], self.opened[slot] = fd, root
         return _describe(os.fstat(fd))
+
+    def do_tmpfile(self, root, path, mode, slot, linkable):
+        self.do_close(root, slot)
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC | (0 if linkable else os.O_EXCL)
+        self.fds[slot], self.opened[slot] = os.open(_at(root, path), flags, mode), root
+        return _describe(os.fstat(self.fds[slot]))
 
     def do_close(self, root, slot):
         if slot in self.fds:
@@ -484,7 +494,8 @@ OPERATIONS = {
     "chmod": (4, "any", "mode"), "chown": (4, "any", "owners", "yes"), "utimens": (4, "any", "time", "yes"),
     "truncate": (4, "file", "offset"), "setxattr": (4, "any", "xattr", "value", "xflags"), "getxattr": (3, "any", "xattr"),
     "listxattr": (2, "any"), "removexattr": (2, "any", "xattr"),
-    "open": (12, "any", "flags", "mode", "free"), "close": (2, "slot"), "read": (4, "slot", "length"),
+    "open": (12, "any", "flags", "mode", "free"), "tmpfile": (3, "dir", "mode", "free", "yes"),
+    "link_open": (5, "slot", "new"), "close": (2, "slot"), "read": (4, "slot", "length"),
     "pread": (7, "slot", "offset", "length"), "write": (8, "slot", "tag", "length"),
     "pwrite": (8, "slot", "offset", "tag", "length"), "seek": (3, "slot", "offset", "whence"), "segments": (3, "slot"),
     "ftruncate": (4, "slot", "offset"), "fallocate": (5, "slot", "falloc", "offset", "length"),
@@ -493,7 +504,7 @@ OPERATIONS = {
 }
 NAMES_OF_OPS = list(OPERATIONS)
 WEIGHTS = [OPERATIONS[name][0] for name in NAMES_OF_OPS]
-MOVES_NAMES = {"mkdir", "rmdir", "unlink", "rename", "link", "symlink", "mkfifo", "create_excl", "open"}
+MOVES_NAMES = {"mkdir", "rmdir", "unlink", "rename", "link", "symlink", "mkfifo", "create_excl", "open", "link_open"}
 
 
 # ---- comparing ----
