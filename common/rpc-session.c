@@ -208,6 +208,25 @@ RpcSession *rpc_session_get(Rpc *rpc, uint64_t id, uint16_t peer)
 	return rpc_session_ref(s);
 }
 
+void rpc_expect_session(Rpc *rpc, uint64_t id, uint16_t peer)
+{
+	RpcSession *s;
+
+	if (id == rpc->session || g_hash_table_contains(rpc->sessions, &id))
+		return;
+	s = session_new(rpc, id, peer);
+	s->caller = true;
+	/* Calls to it wait as they do for one that was lost just now. */
+	s->link.away_ns = reactor_now_ns(rpc->reactor);
+}
+
+bool rpc_has_session(const Rpc *rpc, uint64_t id)
+{
+	const RpcSession *s = g_hash_table_lookup(rpc->sessions, &id);
+
+	return id == rpc->session || (s && s->caller);
+}
+
 void rpc_session_conn_up(RpcSession *s)
 {
 	s->conns++;

@@ -93,6 +93,12 @@ void rpc_on_session_ended(Rpc *rpc, RpcSessionEnded *fn, void *ctx);
 /* The sessions that may call us and have not ended, my own first (some may be
  * away for the moment); returns how many were written. */
 uint32_t rpc_sessions(Rpc *rpc, uint64_t *ret_sessions, uint32_t max);
+/* A session that may call us and has not ended; my own is one. */
+bool rpc_has_session(const Rpc *rpc, uint64_t session);
+/* Before rpc_start(): a session that called the process before this one, and
+ * from which things are kept here. It counts as away: it ends unless it comes
+ * back within session_ns. peer: its id, or PEER_NONE. */
+void rpc_expect_session(Rpc *rpc, uint64_t session, uint16_t peer);
 
 /* ---- calling ---- */
 
