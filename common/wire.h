@@ -454,7 +454,7 @@ typedef struct WireFsckPlace {
 	OP(OBJ_FSYNC, obj_fsync, WireObjReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(OBJ_REMOVE, obj_remove, WireObjReq, WireNone, WIRE_IDEMPOTENT | WIRE_WAITS) \
 	OP(LOCK_GET, lock_get, WireLockReq, WireLockRep, WIRE_IDEMPOTENT) \
-	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS) \
+	OP(LOCK_SET, lock_set, WireLockReq, WireNone, WIRE_WAITS | WIRE_IDEMPOTENT) \
 	OP(LOCK_CANCEL, lock_cancel, WireLockReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(ORPHAN_CLOSED, orphan_closed, WireInoReq, WireNone, WIRE_IDEMPOTENT) \
 	OP(FSCK, fsck, WireFsckPlace, WireFsckPlace, WIRE_IDEMPOTENT | WIRE_WAITS) \

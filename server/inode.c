@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "server/exclusive.h"
+#include "server/locks.h"
 #include "server/record.h"
 
 /* At about 300 bytes each. */
@@ -160,6 +161,7 @@ int coroutine_fn inode_data_co_delete(Server *s, MetaBatch *b, const InodeData *
 		if (rows[i].some && !rows[i].many)
 			meta_batch_delete(b, key.data, key.len);
 	}
+	locks_delete_records(s->locks, b, ino);
 	return 0;
 }
 

@@ -102,7 +102,8 @@ LockTable *locks_new(Server *s);
 void locks_free(LockTable *t);
 Leases *leases_new(Server *s);
 void leases_free(Leases *l);
-/* Ends every wait with -EINTR. */
+/* Ends every wait with -EINTR. From then on a session that ends leaves its
+ * locks in the store: it is this process that ends. */
 void coroutine_fn locks_co_stop(Server *s);
 
 /* Called by server_new() from a coroutine, before there is an Rpc: makes the
@@ -113,6 +114,7 @@ int coroutine_fn names_co_make_root(Server *s);
 int coroutine_fn orphans_co_load(Server *s);
 int coroutine_fn txns_co_load(Server *s);
 int coroutine_fn data_co_load(Server *s);
+int coroutine_fn locks_co_load(Server *s);
 /* Background work: started by server_start() once calls can be made, stopped
  * by server_co_stop(); _co_stop() returns when no coroutine of theirs is left. */
 void txns_start(Server *s);

@@ -13,7 +13,7 @@ static int decode(const RpcReq *r, LockRange *ret_range)
 	if (q->kind >= WIRE_LOCK_KINDS || q->wait > 1 || q->lock.start > q->lock.end || q->lock.start > INT64_MAX)
 		return -EINVAL;
 	*ret_range = (LockRange) {
-		.session = r->session, .owner = q->owner, .pid = q->lock.pid, .type = q->lock.type,
+		.session = r->session, .peer = r->peer, .owner = q->owner, .pid = q->lock.pid, .type = q->lock.type,
 		.start = q->lock.start,
 		/* The kernel says "to the end" with the largest offset there is. */
 		.end = q->lock.end >= INT64_MAX ? UINT64_MAX : q->lock.end,
@@ -89,4 +89,5 @@ void locks_attach(Server *s)
 	rpc_serve(s->rpc, WIRE_LOCK_SET, lock_set, s);
 	rpc_serve(s->rpc, WIRE_LOCK_CANCEL, lock_cancel, s);
 	rpc_on_session_ended(s->rpc, session_ended, s);
+	locks_expect_sessions(s->locks);
 }

@@ -86,6 +86,16 @@ void lockset_apply(LockSet *s, const LockRange *range)
 		append(s, &new);
 }
 
+LockSet lockset_touched(const LockSet *s, const LockRange *range)
+{
+	LockSet touched = { 0 };
+
+	for (uint32_t i = 0; i < s->n; i++)
+		if (lock_same_owner(&s->v[i], range) && touch(&s->v[i], range))
+			append(&touched, &s->v[i]);
+	return touched;
+}
+
 bool lockset_drop_session(LockSet *s, uint64_t session)
 {
 	uint32_t before = s->n;

@@ -6,6 +6,7 @@
  *   slot:16 'c' ino:64 first:64          chunk-map run
  *   slot:16 'd' dir:64 hash:64 name      dirent; hash: name_hash(), READDIR's order and cookie
  *   slot:16 'i' ino:64                   inode
+ *   slot:16 'l' ino:64 session:64 kind:8 owner:64 start:64  lock (lockrecord.h)
  *   slot:16 'n' ino:64                   inline data
  *   slot:16 'o' ino:64                   orphan
  *   slot:16 's' name                     counters; those of the whole store: STORE_SLOT
@@ -25,7 +26,7 @@
 #define RECORD_VERSION 1
 
 typedef enum RecordType {
-	RECORD_CHUNKS = 'c', RECORD_DIRENT = 'd', RECORD_INODE = 'i', RECORD_INLINE = 'n',
+	RECORD_CHUNKS = 'c', RECORD_DIRENT = 'd', RECORD_INODE = 'i', RECORD_LOCK = 'l', RECORD_INLINE = 'n',
 	RECORD_ORPHAN = 'o', RECORD_PREPARED = 'p', RECORD_DECISION = 'q', RECORD_SEQUENCE = 's', RECORD_INTENT = 't', RECORD_XATTR = 'x',
 } RecordType;
 

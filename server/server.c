@@ -112,6 +112,8 @@ static void coroutine_fn load(void *arg)
 		l->r = txns_co_load(l->s);
 	if (l->r >= 0)
 		l->r = data_co_load(l->s);
+	if (l->r >= 0)
+		l->r = locks_co_load(l->s);
 }
 
 Server *server_new(const ServerOptions *opts, GError **error)

@@ -481,6 +481,8 @@ def test_chunks_at_a_peer_that_the_record_does_not_know_are_named(damaged):
     ("t", bytes([TRUNCATE]), b"\x01", "an intent to truncate it, and it has no objects"),
     ("x", b"", b"\x01", "an extended attribute of it can't be read"),
     ("x", b"user.y", b"\x09", "an extended attribute of it can't be read"),
+    ("l", b"", b"\x01", "the record of a lock on it can't be read"),
+    ("l", bytes(8) + b"\x00" + bytes(16), b"\x09" + bytes(15), "the record of a lock on it can't be read"),
 ])
 def test_a_record_too_many_is_named(damaged, kind, tail, value, words):
     damaged.store.put(key(damaged.ino["d/small"], kind, tail), value)
