@@ -15,6 +15,7 @@
 #include "fuse/lock-owners.h"
 #include "fuse/mount.h"
 #include "fuse/open-table.h"
+#include "fuse/owed.h"
 #include "fuse/pages.h"
 #include "fuse/pins.h"
 #include "fuse/places.h"
@@ -61,6 +62,7 @@ struct Mount {
 	GHashTable *page_drops;  /* recall.c's: of mapped files, under way */
 	Pins *pins;
 	LockOwners *lock_owners;
+	Owed *owed;              /* releases of locks */
 	Layouts *layouts;
 	XattrHints *xattr_hints;
 	Atimes *atimes;
@@ -229,5 +231,6 @@ void op_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int op)
 /* Sets or drops a lock for the current request, whose signals end the waiting
  * with -EINTR; -EAGAIN when another has it and !wait. */
 int coroutine_fn ops_co_lock(Mount *m, const WireLockReq *lock, bool wait);
-/* Gives up all of an owner's locks on an inode. */
+/* Gives up all of an owner's locks on an inode. An error: its home is to hear of
+ * it later (owed.h). */
 int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, WireLockKind kind);

@@ -471,6 +471,7 @@ Mount *mount_new(const MountOptions *opts, GError **error)
 	m->opens = open_table_new(DEAD_MAX);
 	m->pins = pins_new();
 	m->lock_owners = lock_owners_new();
+	m->owed = owed_new(m);
 	m->layouts = layouts_new(LAYOUT_RUNS_MAX, map_peer_count(m->map));
 	m->xattr_hints = xattr_hints_new(opts->alone);
 	m->atimes = atimes_new(opts->kernel_opts);
@@ -578,6 +579,7 @@ void mount_free(Mount *m)
 	pins_free(m->pins);
 	places_free(m->places);
 	submounts_free(m->submounts);
+	owed_free(m->owed);
 	lock_owners_free(m->lock_owners);
 	layouts_free(m->layouts);
 	xattr_hints_free(m->xattr_hints);

@@ -56,6 +56,9 @@ static ssize_t coroutine_fn co_append(Mount *m, fuse_ino_t ino, const char *buf,
 	};
 	ssize_t n = ops_co_lock(m, &lock, true);
 
+	/* Its home is away and may have given it nevertheless. */
+	if (n == -EIO)
+		ops_co_unlock_all(m, ino, lock.owner, WIRE_LOCK_APPEND);
 	if (n < 0)
 		return n;
 	n = mount_co_getattr(m, ino, ret_attr);

@@ -176,15 +176,15 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 }
 
 /* Called for each close(2): a process gives up its fcntl locks on a file with
- * any of its descriptors. */
+ * any of its descriptors. Where the home is away it hears of that later, which
+ * is no error: nobody can have them before. */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	Mount *m = mount_of(req);
-	int r = 0;
 
 	if (lock_owners_take(m->lock_owners, ino, fi->lock_owner))
-		r = ops_co_unlock_all(m, ino, fi->lock_owner, WIRE_LOCK_FCNTL);
-	ops_reply(req, r);
+		ops_co_unlock_all(m, ino, fi->lock_owner, WIRE_LOCK_FCNTL);
+	ops_reply(req, 0);
 }
 
 typedef struct Unlock {
@@ -196,11 +196,8 @@ typedef struct Unlock {
 static void coroutine_fn unlock_behind(void *arg)
 {
 	g_autofree Unlock *u = arg;
-	int r = ops_co_unlock_all(u->m, u->ino, u->owner, u->kind);
 
-	if (r < 0)
-		g_warning("locks of a closed file on inode %" G_GINT64_MODIFIER "x stay: %s",
-			  (guint64)u->ino, g_strerror(-r));
+	ops_co_unlock_all(u->m, u->ino, u->owner, u->kind);
 }
 
 static void spawn_unlock(Mount *m, uint64_t ino, uint64_t owner, WireLockKind kind)

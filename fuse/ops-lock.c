@@ -3,6 +3,12 @@
  * that waits for one is a coroutine that waits in its call. When its caller
  * gets a signal, the home is told to end the wait, and told again until it
  * has: the cancellation may have overtaken the lock request.
+ *
+ * A home that is killed and starts again has the locks that it had, so calls go
+ * on there, waiting ones too (LOCK_SET may be done twice). One that stays away
+ * is -EIO, as for any call; whether a lock that was asked for is held is then
+ * not known before its owner unlocks it or closes the file. What is given up
+ * meanwhile is not lost: owed.h.
  */
 #include <errno.h>
 #include <sys/file.h>
@@ -50,8 +56,10 @@ void op_getlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct 
 	WireLockReq get = { .ino = ino, .owner = fi->lock_owner, .lock = to_wire_lock(lock) };
 	WireLockRep rep;
 	RpcCall call = { .req = &get, .req_len = sizeof(get), .rep = &rep };
-	int r = mount_co_call_ino(mount_of(req), ino, WIRE_LOCK_GET, &call);
+	int r = owed_co_settle(mount_of(req)->owed, &get);
 
+	if (r == 0)
+		r = mount_co_call_ino(mount_of(req), ino, WIRE_LOCK_GET, &call);
 	if (r < 0) {
 		ops_reply(req, r);
 		return;
@@ -93,6 +101,19 @@ static void on_interrupt(Request *req)
 	mount_spawn(w->m, cancel, w);
 }
 
+/* A home that stops ends all waits, and whoever has come back to it waits anew.
+ * (One that was killed is asked again by the call itself.) */
+static int coroutine_fn co_wait_at_home(LockWait *w, const Request *req)
+{
+	Mount *m = w->m;
+	int r;
+
+	do {
+		r = co_lock_call(m, &w->req, WIRE_LOCK_SET);
+	} while (r == -EINTR && !req->interrupted && !m->stopping && map_home(m->map, w->req.ino) != m->self);
+	return r;
+}
+
 static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 {
 	Request *req = request_current();
@@ -111,7 +132,7 @@ static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 	w.req.wait_id = req->in->unique;
 	req->interrupt_arg = &w;
 	req->on_interrupt = on_interrupt;
-	int r = co_lock_call(m, &w.req, WIRE_LOCK_SET);
+	int r = co_wait_at_home(&w, req);
 	w.done = true;
 	req->on_interrupt = NULL;
 	while (w.cancelling) {
@@ -119,6 +140,9 @@ static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 		co_yield();
 	}
 	m->lock_waits--;
+	/* It may wait there still, and get the lock when nobody wants it any more. */
+	if (r == -EIO && !m->stopping)
+		owed_add_cancel(m->owed, &w.req);
 	/* The kernel starts the call again after a signal; with none there, the
 	 * caller would get to see its internal errno for that. */
 	return r == -EINTR && !req->interrupted ? -EIO : r;
@@ -126,12 +150,13 @@ static int coroutine_fn co_wait_for_lock(Mount *m, const WireLockReq *lock)
 
 int coroutine_fn ops_co_lock(Mount *m, const WireLockReq *lock, bool wait)
 {
+	if (lock->lock.type == F_UNLCK)
+		return owed_co_release(m->owed, lock);
 	/* What needs no waiting needs no place among those who wait. */
-	int r = co_lock_call(m, lock, WIRE_LOCK_SET);
-
-	if (r != -EAGAIN || !wait || lock->lock.type == F_UNLCK)
-		return r;
-	return co_wait_for_lock(m, lock);
+	int r = owed_co_settle(m->owed, lock);
+	if (r == 0)
+		r = co_lock_call(m, lock, WIRE_LOCK_SET);
+	return r == -EAGAIN && wait ? co_wait_for_lock(m, lock) : r;
 }
 
 /* The lock was granted to a caller that is gone: give it back, or its process
@@ -141,7 +166,7 @@ static void coroutine_fn reply_lock(fuse_req_t req, Mount *m, WireLockReq *lock,
 	if (fuse_reply_err(req, r < 0 ? -r : 0) == 0 || r < 0 || lock->lock.type == F_UNLCK)
 		return;
 	lock->lock.type = F_UNLCK;
-	co_lock_call(m, lock, WIRE_LOCK_SET);
+	owed_co_release(m->owed, lock);
 }
 
 void op_setlk(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct flock *lock, int sleep)
@@ -177,8 +202,6 @@ int coroutine_fn ops_co_unlock_all(Mount *m, uint64_t ino, uint64_t owner, WireL
 		.ino = ino, .owner = owner, .kind = kind,
 		.lock = { .end = UINT64_MAX, .type = F_UNLCK },
 	};
-	int r = co_lock_call(m, &set, WIRE_LOCK_SET);
 
-	/* An inode that is gone has no locks. */
-	return r == -ESTALE ? 0 : r;
+	return owed_co_release(m->owed, &set);
 }
