@@ -428,6 +428,9 @@ static int coroutine_fn conn_co_setup_listener(RpcConn *conn, Handshake *h, Hell
 
 	if (r < 0)
 		return r;
+	conn->session->begun = true;
+	if (conn->rpc->begins)
+		conn->rpc->begins(conn->rpc->begins_ctx, conn->session->id, conn->session->peer);
 	rpc_session_drop_conns(conn->session, conn);
 	conn_learn(conn, &theirs);
 	r = conn_open_ep(conn, their_address);

@@ -108,6 +108,7 @@ struct RpcSession {
 	uint64_t serial; /* of this memory of it */
 	uint16_t peer;
 	bool caller;     /* it has opened connections to us */
+	bool begun;      /* ... or is about to */
 	bool ended;
 	uint32_t conns;  /* that are up */
 	RpcLink link;
@@ -173,6 +174,8 @@ struct Rpc {
 	size_t secret_len;
 	int64_t deadline_ns, session_ns;
 	RpcService services[WIRE_OP_COUNT];
+	RpcSessionBegins *begins; /* or NULL */
+	void *begins_ctx;
 	GArray *ended_fns; /* of RpcEndedFn */
 
 	Ucx *ucx;

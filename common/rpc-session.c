@@ -169,7 +169,7 @@ void rpc_session_end(RpcSession *s)
 	g_hash_table_remove(rpc->sessions, &s->id);
 	session_fail_conns(s, NULL, true, "its process has ended");
 	rpc_link_end(&s->link);
-	for (guint i = 0; s->caller && i < rpc->ended_fns->len; i++) {
+	for (guint i = 0; (s->caller || s->begun) && i < rpc->ended_fns->len; i++) {
 		RpcEndedFn *f = &g_array_index(rpc->ended_fns, RpcEndedFn, i);
 
 		f->fn(f->ctx, s->id);
@@ -222,9 +222,7 @@ void rpc_expect_session(Rpc *rpc, uint64_t id, uint16_t peer)
 
 bool rpc_has_session(const Rpc *rpc, uint64_t id)
 {
-	const RpcSession *s = g_hash_table_lookup(rpc->sessions, &id);
-
-	return id == rpc->session || (s && s->caller);
+	return id == rpc->session || g_hash_table_contains(rpc->sessions, &id);
 }
 
 void rpc_session_conn_up(RpcSession *s)

@@ -236,6 +236,13 @@ void rpc_serve(Rpc *rpc, WireOp op, RpcHandler *handler, void *ctx)
 	rpc->services[op] = (RpcService) { handler, ctx };
 }
 
+void rpc_on_session_begins(Rpc *rpc, RpcSessionBegins *fn, void *ctx)
+{
+	g_assert(!rpc->begins);
+	rpc->begins = fn;
+	rpc->begins_ctx = ctx;
+}
+
 void rpc_on_session_ended(Rpc *rpc, RpcSessionEnded *fn, void *ctx)
 {
 	RpcEndedFn f = { fn, ctx };

@@ -86,6 +86,10 @@ typedef int coroutine_fn RpcHandler(void *ctx, RpcReq *r);
 /* One handler an operation. */
 void rpc_serve(Rpc *rpc, WireOp op, RpcHandler *handler, void *ctx);
 
+/* Called before each connection of a session that may call us is up, and waited
+ * for; rpc_on_session_ended()'s are told of its end. One. */
+typedef void coroutine_fn RpcSessionBegins(void *ctx, uint64_t session, uint16_t peer);
+void rpc_on_session_begins(Rpc *rpc, RpcSessionBegins *fn, void *ctx);
 /* Told, on the reactor's stack, when a session has ended: its connections were
  * away for session_ns, or its process was replaced by a new one. Any number. */
 typedef void RpcSessionEnded(void *ctx, uint64_t session);
@@ -93,7 +97,7 @@ void rpc_on_session_ended(Rpc *rpc, RpcSessionEnded *fn, void *ctx);
 /* The sessions that may call us and have not ended, my own first (some may be
  * away for the moment); returns how many were written. */
 uint32_t rpc_sessions(Rpc *rpc, uint64_t *ret_sessions, uint32_t max);
-/* A session that may call us and has not ended; my own is one. */
+/* One that has not ended; my own is one. */
 bool rpc_has_session(const Rpc *rpc, uint64_t session);
 /* Before rpc_start(): a session that called the process before this one, and
  * from which things are kept here. It counts as away: it ends unless it comes

@@ -15,6 +15,7 @@
 #include "server/entry.h"
 #include "server/fsck-internal.h"
 #include "server/inode.h"
+#include "server/sessions.h"
 #include "server/txn.h"
 
 #define SUBDIRS 256u
@@ -186,14 +187,23 @@ static void take_decision(Scan *s, const uint8_t *key, size_t key_len, const uin
 		scan_problem(s, 0, 0, "the decision of a change that spans peers can't be read");
 }
 
+static void take_session(Scan *s, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+{
+	if (!session_record_valid(key, key_len, value, len))
+		scan_problem(s, 0, 0, "the record of a session can't be read");
+}
+
 static void take_of_store(Scan *s, Numbers *n, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
 {
 	Key prepared = key_slot(STORE_SLOT, RECORD_PREPARED), decision = key_slot(STORE_SLOT, RECORD_DECISION);
+	Key session = key_slot(STORE_SLOT, RECORD_SESSION);
 
 	if (key_len >= prepared.len && memcmp(key, prepared.data, prepared.len) == 0)
 		take_prepared(s, !n->running, key, key_len, value, len);
 	else if (key_len >= decision.len && memcmp(key, decision.data, decision.len) == 0)
 		take_decision(s, key, key_len, value, len);
+	else if (key_len >= session.len && memcmp(key, session.data, session.len) == 0)
+		take_session(s, key, key_len, value, len);
 	else
 		take_number(s, n, key, key_len, value, len);
 }

@@ -18,6 +18,7 @@ typedef struct FileMaps FileMaps;
 typedef struct Leases Leases;
 typedef struct Store Store;
 typedef struct Sequences Sequences;
+typedef struct Sessions Sessions;
 
 struct Server {
 	ServerOptions opts;
@@ -37,6 +38,7 @@ struct Server {
 	Holds *holds;      /* holds.h: what changes that span peers hold here */
 	Txns *txns;        /* txn.h: those changes */
 	Tree *tree;        /* tree.h; used at the root's home */
+	Sessions *sessions; /* that may call: sessions.h */
 	LockTable *locks;
 	Leases *leases;    /* what mounts keep: leases.h */
 	FileMaps *maps;    /* chunk maps: filemap.h */
@@ -88,6 +90,8 @@ void coroutine_fn data_co_describe(Server *s, Inode *inode, GString *text);
  * _free() takes NULL and runs after every coroutine of the server has ended. */
 Sequences *sequences_new(Server *s);
 void sequences_free(Sequences *q);
+Sessions *sessions_new(Server *s);
+void sessions_free(Sessions *ss);
 InodeCache *inode_cache_new(Server *s);
 void inode_cache_free(InodeCache *c);
 Holds *holds_new(void);

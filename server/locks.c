@@ -5,8 +5,8 @@
  * what is in its way until it is made: so what the store has never conflicts.
  *
  * A process that starts finds the locks of those mounts that were there when
- * the last one ended, holds them, and expects their sessions: they come back,
- * or their time is over, and their locks with it, as with any session.
+ * the last one ended, and holds them: their sessions come back, or their time
+ * is over (sessions.h), and their locks with it, as with any session.
  *
  * Who must wait sleeps until anything of that inode's locks goes, then looks
  * again; they are woken in the order they came. A cancel may overtake the
@@ -23,6 +23,7 @@
 
 #include "server/lockrecord.h"
 #include "server/record.h"
+#include "server/sessions.h"
 
 #define MARKS 256u
 #define MARK_US (INT64_C(10) * 1000 * 1000)
@@ -60,7 +61,6 @@ struct LockTable {
 	Mark marks[MARKS];
 	uint32_t next_mark, visit;
 	bool stopping;
-	GHashTable *loaded; /* &session -> LockRange of it; until they are expected */
 	CoGroup group;      /* of those that delete records */
 	uint64_t count, waits, deadlocks, cancels;
 };
@@ -71,7 +71,6 @@ LockTable *locks_new(Server *s)
 
 	t->s = s;
 	t->counters = s->opts.counters;
-	t->loaded = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
 	t->group.sched = s->reactor ? reactor_sched(s->reactor) : NULL;
 	t->files = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, NULL);
 	counters_add(t->counters, "lock.held", &t->count);
@@ -100,7 +99,6 @@ void locks_free(LockTable *t)
 	while (g_hash_table_iter_next(&it, NULL, &f))
 		file_free(f);
 	g_hash_table_destroy(t->files);
-	g_hash_table_destroy(t->loaded);
 	counters_remove(t->counters, &t->count);
 	counters_remove(t->counters, &t->waits);
 	counters_remove(t->counters, &t->deadlocks);
@@ -513,16 +511,6 @@ static int coroutine_fn inode_is_there(Server *s, uint64_t ino)
 	return r == 0 ? 1 : r == -ENOENT ? 0 : r;
 }
 
-static void load_range(LockTable *t, uint64_t ino, WireLockKind kind, const LockRange *range)
-{
-	apply(t, get_file(t, ino), kind, range);
-	if (!g_hash_table_contains(t->loaded, &range->session)) {
-		LockRange *of = g_memdup2(range, sizeof(*range));
-
-		g_hash_table_insert(t->loaded, &of->session, of);
-	}
-}
-
 typedef struct Loading {
 	LockTable *t;
 	MetaBatch *dead; /* records to be deleted */
@@ -530,8 +518,8 @@ typedef struct Loading {
 	int there;       /* is that inode? */
 } Loading;
 
-/* A request that came while the inode went may have left a record; and a lock
- * of our own, from before peers were numbered anew, ended with its process. */
+/* A request that came while the inode or the session went may have left a
+ * record. */
 static int coroutine_fn load_record(Loading *l, uint64_t ino, const uint8_t *k, size_t k_len, const uint8_t *v, size_t v_len)
 {
 	WireLockKind kind;
@@ -546,8 +534,8 @@ static int coroutine_fn load_record(Loading *l, uint64_t ino, const uint8_t *k, 
 	l->ino = ino;
 	if (l->there < 0)
 		return l->there;
-	if (l->there && is_lasting(l->t, &range))
-		load_range(l->t, ino, kind, &range);
+	if (l->there && sessions_loaded(l->t->s, range.session))
+		apply(l->t, get_file(l->t, ino), kind, &range);
 	else
 		meta_batch_delete(l->dead, k, k_len);
 	return 0;
@@ -592,18 +580,4 @@ int coroutine_fn locks_co_load(Server *s)
 	if (t->count > 0)
 		g_message("locks that mounts of other peers had when the last process ended: %" PRIu64, t->count);
 	return meta_batch_co_commit(l.dead);
-}
-
-void locks_expect_sessions(LockTable *t)
-{
-	GHashTableIter it;
-	void *value;
-
-	g_hash_table_iter_init(&it, t->loaded);
-	while (g_hash_table_iter_next(&it, NULL, &value)) {
-		const LockRange *of = value;
-
-		rpc_expect_session(t->s->rpc, of->session, of->peer);
-	}
-	g_hash_table_remove_all(t->loaded);
 }

@@ -27,5 +27,3 @@ uint32_t locks_waiting(const LockTable *t);
 /* Adds the deletion of an inode's records to the batch that deletes it. Who
  * unlocks later finds the lock in memory. */
 void locks_delete_records(LockTable *t, MetaBatch *b, uint64_t ino);
-/* The sessions whose locks were loaded: the Rpc is to expect them. */
-void locks_expect_sessions(LockTable *t);

@@ -89,5 +89,4 @@ void locks_attach(Server *s)
 	rpc_serve(s->rpc, WIRE_LOCK_SET, lock_set, s);
 	rpc_serve(s->rpc, WIRE_LOCK_CANCEL, lock_cancel, s);
 	rpc_on_session_ended(s->rpc, session_ended, s);
-	locks_expect_sessions(s->locks);
 }

@@ -9,7 +9,7 @@
 #include "server/record.h"
 
 #define WORKERS 8
-#define GRACE_NS INT64_C(20000000000)  /* sessions find their way back */
+#define NAMELESS_NS INT64_C(20000000000) /* until one is asked for */
 #define RETRY_MIN_NS INT64_C(1000000000)
 #define RETRY_MAX_NS INT64_C(30000000000)
 
@@ -37,7 +37,6 @@ struct Orphans {
 	CoQueue settled; /* waits for one that is running or held */
 	uint32_t workers;
 	bool started;
-	int64_t ask_ns; /* not before: sessions find their way back */
 	ReactorTimer timer;
 	int64_t timer_ns; /* 0: not armed */
 };
@@ -369,7 +368,7 @@ void orphans_add_nameless(Server *s, uint64_t ino)
 {
 	Orphan *orphan = add(s->orphans, ino, ORPHAN_WAITING);
 
-	orphan->due_ns = reactor_now_ns(s->reactor) + GRACE_NS;
+	orphan->due_ns = reactor_now_ns(s->reactor) + NAMELESS_NS;
 	arm_timer(s->orphans, orphan->due_ns);
 }
 
@@ -415,12 +414,8 @@ void orphans_release(Server *s, uint64_t ino, bool named)
 		g_hash_table_remove(o->table, (void *)ino);
 	} else {
 		/* Who has it open may have been told that it is no orphan. */
-		orphan->state = ORPHAN_WAITING;
-		orphan->due_ns = o->ask_ns;
-		if (reactor_now_ns(s->reactor) < o->ask_ns)
-			arm_timer(o, o->ask_ns);
-		else
-			enqueue(o, orphan);
+		orphan->state = ORPHAN_OPEN;
+		enqueue(o, orphan);
 	}
 	co_queue_wake_all(&o->settled);
 }
@@ -497,13 +492,10 @@ void orphans_start(Server *s)
 	GHashTableIter it;
 	void *value;
 
-	o->ask_ns = reactor_now_ns(s->reactor) + (map_peer_count(s->map) > 1 ? GRACE_NS : 0);
 	o->started = true;
 	g_hash_table_iter_init(&it, o->table);
 	while (g_hash_table_iter_next(&it, NULL, &value))
-		((Orphan *)value)->due_ns = o->ask_ns;
-	if (orphans_count(s) > 0)
-		arm_timer(o, o->ask_ns);
+		enqueue(o, value);
 }
 
 void coroutine_fn orphans_co_stop(Server *s)

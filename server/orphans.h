@@ -29,8 +29,8 @@ int coroutine_fn orphans_co_hold(Server *s, uint64_t ino);
 /* named: it is no orphan any more; else it is asked for again. */
 void orphans_release(Server *s, uint64_t ino, bool named);
 /* A held one is to get a name: tells the session that asks for it (0: not known),
- * and those that were asked for the orphan. 0 or -errno; -EAGAIN: that session has
- * still to find its way back to this process. */
+ * and those that were asked for the orphan. 0 or -errno; -EAGAIN: that session
+ * is not known to this process (yet). */
 int coroutine_fn orphans_co_unask_all(Server *s, uint64_t ino, uint64_t caller);
 /* Deletes it at once where all it needs is in this process, else behind. */
 void coroutine_fn orphans_co_reap(Server *s, uint64_t ino);

@@ -89,6 +89,15 @@ Key key_txn(RecordType type, uint64_t session, uint64_t number)
 	return k;
 }
 
+Key key_session(uint64_t session)
+{
+	Key k;
+
+	key_begin(&k, STORE_SLOT, RECORD_SESSION);
+	key_add_num(&k, session);
+	return k;
+}
+
 Key key_dirent(uint64_t dir, uint64_t hash, const char *name, size_t name_len)
 {
 	Key k = key_ino_num(dir_part(dir, hash), RECORD_DIRENT, hash);

@@ -7,6 +7,7 @@
  *   slot:16 'd' dir:64 hash:64 name      dirent; hash: name_hash(), READDIR's order and cookie
  *   slot:16 'i' ino:64                   inode
  *   slot:16 'l' ino:64 session:64 kind:8 owner:64 start:64  lock (lockrecord.h)
+ *   slot:16 'm' session:64               session (sessions.h); STORE_SLOT
  *   slot:16 'n' ino:64                   inline data
  *   slot:16 'o' ino:64                   orphan
  *   slot:16 's' name                     counters; those of the whole store: STORE_SLOT
@@ -26,7 +27,7 @@
 #define RECORD_VERSION 1
 
 typedef enum RecordType {
-	RECORD_CHUNKS = 'c', RECORD_DIRENT = 'd', RECORD_INODE = 'i', RECORD_LOCK = 'l', RECORD_INLINE = 'n',
+	RECORD_CHUNKS = 'c', RECORD_DIRENT = 'd', RECORD_INODE = 'i', RECORD_LOCK = 'l', RECORD_SESSION = 'm', RECORD_INLINE = 'n',
 	RECORD_ORPHAN = 'o', RECORD_PREPARED = 'p', RECORD_DECISION = 'q', RECORD_SEQUENCE = 's', RECORD_INTENT = 't', RECORD_XATTR = 'x',
 } RecordType;
 
@@ -70,6 +71,8 @@ Key key_ino_kind(uint64_t ino, RecordType type, uint8_t kind);
 Key key_slot_name(uint16_t slot, RecordType type, const char *name);
 /* STORE_SLOT, type, and who made up the number. */
 Key key_txn(RecordType type, uint64_t session, uint64_t number);
+/* STORE_SLOT, type, session. */
+Key key_session(uint64_t session);
 Key key_dirent(uint64_t dir, uint64_t hash, const char *name, size_t name_len);
 /* Reads the 64-bit number at offset `at` of a key; 0 when it is too short. */
 uint64_t key_get_num(const uint8_t *key, size_t key_len, size_t at);

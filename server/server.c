@@ -14,6 +14,7 @@
 #include "server/internal.h"
 #include "server/leases.h"
 #include "server/seq.h"
+#include "server/sessions.h"
 #include "server/store.h"
 
 #define DEFAULT_CHUNK_SHIFT 22
@@ -83,6 +84,7 @@ static bool open_parts(Server *s, GError **error)
 	s->txns = txns_new(s);
 	s->tree = tree_new();
 	s->removed = removed_new(REMOVED_MAX);
+	s->sessions = sessions_new(s);
 	s->locks = locks_new(s);
 	s->leases = leases_new(s);
 	s->maps = filemaps_new(s);
@@ -105,6 +107,8 @@ static void coroutine_fn load(void *arg)
 		l->r = leases_co_load(l->s);
 	if (l->r >= 0)
 		l->r = leases_co_start(l->s);
+	if (l->r >= 0)
+		l->r = sessions_co_load(l->s);
 	if (l->r >= 0)
 		l->r = orphans_co_load(l->s);
 	/* unfinished changes hold orphans */
@@ -150,6 +154,7 @@ const uint8_t *server_cluster_id(const Server *s)
 void server_attach(Server *s, Rpc *rpc)
 {
 	s->rpc = rpc;
+	sessions_attach(s);
 	names_attach(s);
 	attrs_attach(s);
 	xattrs_attach(s);
@@ -182,6 +187,7 @@ void coroutine_fn server_co_stop(Server *s)
 {
 	s->stopping = true;
 	locks_co_stop(s);
+	sessions_co_stop(s);
 	co_group_wait(&s->recovering);
 	txns_co_stop(s);
 	sequences_co_stop(s);
@@ -203,6 +209,7 @@ void server_free(Server *s)
 	filemaps_free(s->maps);
 	leases_free(s->leases);
 	locks_free(s->locks);
+	sessions_free(s->sessions);
 	removed_free(s->removed);
 	tree_free(s->tree);
 	txns_free(s->txns);

@@ -551,6 +551,7 @@ def test_a_number_that_can_not_be_read_is_named(damaged, name):
     (b"\x00\x00Z", "records of an unknown type 0x5a are in slot 0"),
     (b"\x00\x05Zabcdefgh", "records of an unknown type 0x5a are in slot 5"),
     (b"\x03", "there is a record in no slot"),
+    (b"\x10\x00m12345678", "the record of a session can't be read"),
     (b"\xff\xffi12345678", "an unknown record of type 0x69 is behind the last slot"),
 ])
 def test_a_record_that_has_no_place_is_named(damaged, record, words):

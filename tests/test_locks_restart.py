@@ -309,15 +309,21 @@ def lock_record(version=1, how=fcntl.F_WRLCK, peer=0):
     return struct.pack("<BBHIQ", version, how, peer, 4711, 2**64 - 1)
 
 
+def put_session(records, session, peer):
+    records.put(b"\x10\x00m" + struct.pack(">Q", session), struct.pack("<BBHI", 1, 0, peer, 0))
+
+
 def test_locks_of_no_inode_and_of_no_mount_are_cleaned_up_and_no_problem(story):
-    """The first goes at once, the second when its mount has not come back."""
+    """The first go at once, the last when its mount has not come back."""
     rival = story.rival()
     ino = os.stat(story.cluster.mounts[2] / "d" / "f").st_ino
     assert story.home.stop() == []
     records = store.Store(story.home.store)
     assert records.keys("l") == []
     records.put(lock_key(FAR_INO), lock_record())
+    records.put(lock_key(ino, session=8), lock_record(peer=0xffff))
     records.put(lock_key(ino), lock_record(peer=0xffff))
+    put_session(records, 7, 0xffff)
     run(BENCHFS, "fsck", *[story.home.store])
     story.back()
     assert story.locks() == 1

@@ -1,5 +1,6 @@
 """Files that are open and have lost their last name."""
 import os
+import signal
 
 import pytest
 
@@ -95,3 +96,34 @@ def test_a_removed_directory_that_is_open_is_empty_and_without_a_link(tree, how,
     assert errno_of(os.stat, "x", dir_fd=fd) == "ENOENT"
     assert tree.at(1, "d").exists() == (how == "rename")
     os.close(fd)
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("unlinked", ["before", "after"])
+def test_who_is_slow_to_come_back_to_a_home_that_was_killed_keeps_its_open_file(make_cluster, actor, unlinked):
+    cluster = make_cluster(2, clients=1, transport="tcp,self")
+    here, there, slow = cluster.mounts
+    home = cluster.peers[1]
+    (there / "d").mkdir()
+    data = os.urandom(300_000)
+    (here / "d" / "f").write_bytes(data)
+    # for a process that starts another closes what it has open, and would wait
+    holder = actor()
+    holder.do(f"fd = os.open({str(slow / 'd' / 'f')!r}, os.O_RDONLY)")
+    other = os.open(here / "d" / "f", os.O_RDONLY)
+    if unlinked == "before":
+        (here / "d" / "f").unlink()
+    os.kill(cluster.peers[2].pid, signal.SIGSTOP)
+    try:
+        home.kill()
+        home.start().wait_ready()
+        if unlinked == "after":
+            (here / "d" / "f").unlink()
+        os.close(other)
+        assert os.listdir(there / "d") == os.listdir(here / "d") == []
+    finally:
+        os.kill(cluster.peers[2].pid, signal.SIGCONT)
+    assert holder("os.pread(fd, 1_000_000, 0)") == data
+    assert holder("os.fstat(fd).st_nlink") == 0
+    holder.do("os.close(fd)")
+    assert eventually(lambda: not [f for p in cluster.peers if p.store for f in (p.store / "objects").rglob("*") if f.is_file()], 40)

@@ -1,0 +1,154 @@
+#define G_LOG_DOMAIN "server"
+#include "server/sessions.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "server/record.h"
+
+struct Sessions {
+	GHashTable *written; /* &session, owned -> its peer */
+	CoGroup group;       /* of deletions */
+};
+
+typedef struct SessionRecord {
+	uint8_t version, pad;
+	uint16_t peer; /* or PEER_NONE */
+	uint32_t pad2;
+} SessionRecord;
+static_assert(sizeof(SessionRecord) == 8, "packed by hand");
+
+Sessions *sessions_new(Server *s)
+{
+	Sessions *ss = g_new0(Sessions, 1);
+
+	ss->written = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	ss->group.sched = reactor_sched(s->reactor);
+	return ss;
+}
+
+void sessions_free(Sessions *ss)
+{
+	if (ss)
+		g_hash_table_destroy(ss->written);
+	g_free(ss);
+}
+
+static void note_written(Sessions *ss, uint64_t session, uint16_t peer)
+{
+	g_hash_table_insert(ss->written, g_memdup2(&session, sizeof(session)), GUINT_TO_POINTER(peer));
+}
+
+bool sessions_loaded(const Server *s, uint64_t session)
+{
+	return g_hash_table_contains(s->sessions->written, &session);
+}
+
+/* ---- while it runs ---- */
+
+static void session_ended(void *ctx, uint64_t session);
+
+/* Its calls are served all the same where that fails: it would lose something
+ * only if this process were killed as well. */
+static void coroutine_fn session_begins(void *ctx, uint64_t session, uint16_t peer)
+{
+	Server *s = ctx;
+	SessionRecord rec = { .version = RECORD_VERSION, .peer = peer };
+	Key key = key_session(session);
+
+	if (g_hash_table_contains(s->sessions->written, &session))
+		return;
+	MetaBatch *b = meta_batch_new(s->meta);
+	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));
+	int r = meta_batch_co_commit(b);
+	if (r < 0)
+		g_warning("session %016" PRIx64 " of peer %u can't be recorded: %s, ignoring", session, peer, g_strerror(-r));
+	else
+		note_written(s->sessions, session, peer);
+	if (!rpc_has_session(s->rpc, session))
+		session_ended(s, session); /* meanwhile */
+}
+
+typedef struct Ended {
+	Server *s;
+	uint64_t session;
+} Ended;
+
+static void coroutine_fn delete_session(void *arg)
+{
+	g_autofree Ended *e = arg;
+	Key key = key_session(e->session);
+	MetaBatch *b = meta_batch_new(e->s->meta);
+
+	meta_batch_delete(b, key.data, key.len);
+	int r = meta_batch_co_commit(b);
+	/* the next process expects it for a while */
+	if (r < 0)
+		g_warning("session %016" PRIx64 " stays recorded: %s, ignoring", e->session, g_strerror(-r));
+}
+
+static void session_ended(void *ctx, uint64_t session)
+{
+	Server *s = ctx;
+
+	if (s->stopping || !g_hash_table_remove(s->sessions->written, &session))
+		return;
+	Ended *e = g_new(Ended, 1);
+	*e = (Ended) { .s = s, .session = session };
+	co_group_spawn(&s->sessions->group, delete_session, e);
+}
+
+void coroutine_fn sessions_co_stop(Server *s)
+{
+	co_group_wait(&s->sessions->group);
+}
+
+/* ---- what the last process left ---- */
+
+bool session_record_valid(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+{
+	Key prefix = key_slot(STORE_SLOT, RECORD_SESSION);
+	SessionRecord rec;
+
+	if (key_len != prefix.len + sizeof(uint64_t) || len != sizeof(rec))
+		return false;
+	memcpy(&rec, value, sizeof(rec));
+	return rec.version == RECORD_VERSION && (rec.peer < PEER_MAX || rec.peer == PEER_NONE);
+}
+
+static void take_record(Sessions *ss, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, size_t at)
+{
+	SessionRecord rec;
+
+	if (!session_record_valid(key, key_len, value, len)) {
+		g_warning("the record of a session can't be read, ignoring");
+		return;
+	}
+	memcpy(&rec, value, sizeof(rec));
+	note_written(ss, key_get_num(key, key_len, at), rec.peer);
+}
+
+int coroutine_fn sessions_co_load(Server *s)
+{
+	Key prefix = key_slot(STORE_SLOT, RECORD_SESSION);
+	g_autoptr(MetaIter) it = meta_iter_new(s->meta, prefix.data, prefix.len, NULL, 0);
+	const uint8_t *k, *v;
+	size_t k_len, v_len;
+	int r;
+
+	while ((r = meta_iter_co_next(it, &k, &k_len, &v, &v_len)) > 0)
+		take_record(s->sessions, k, k_len, v, v_len, prefix.len);
+	return r;
+}
+
+void sessions_attach(Server *s)
+{
+	GHashTableIter it;
+	void *session, *peer;
+
+	rpc_on_session_begins(s->rpc, session_begins, s);
+	rpc_on_session_ended(s->rpc, session_ended, s);
+	g_hash_table_iter_init(&it, s->sessions->written);
+	while (g_hash_table_iter_next(&it, &session, &peer))
+		rpc_expect_session(s->rpc, *(uint64_t *)session, (uint16_t)GPOINTER_TO_UINT(peer));
+}
