@@ -54,8 +54,12 @@ static ssize_t coroutine_fn co_append(Mount *m, fuse_ino_t ino, const char *buf,
 		.ino = ino, .owner = request_current()->in->unique, .kind = WIRE_LOCK_APPEND,
 		.lock = { .end = UINT64_MAX, .type = F_WRLCK },
 	};
-	ssize_t n = ops_co_lock(m, &lock, true);
+	/* What is not asked for need not be given up. */
+	ssize_t n = owed_co_settle(m->owed, &lock);
 
+	if (n < 0)
+		return n;
+	n = ops_co_lock(m, &lock, true);
 	/* Its home is away and may have given it nevertheless. */
 	if (n == -EIO)
 		ops_co_unlock_all(m, ino, lock.owner, WIRE_LOCK_APPEND);

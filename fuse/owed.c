@@ -1,6 +1,7 @@
 #include "fuse/owed.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "fuse/internal.h"
 
@@ -162,6 +163,18 @@ static void owe(Owed *o, Debt *d)
 	mount_spawn(o->m, tell_later, o);
 }
 
+/* No lock call has come between: they wait for what is owed. */
+static bool is_owed_already(const Owed *o, const Debt *d)
+{
+	for (const GList *l = o->debts.head; l; l = l->next) {
+		const Debt *other = l->data;
+
+		if (other->owed && other->op == d->op && !memcmp(&other->req, &d->req, sizeof(d->req)))
+			return true;
+	}
+	return false;
+}
+
 int coroutine_fn owed_co_release(Owed *o, const WireLockReq *release)
 {
 	Debt *d = add_debt(o, release, WIRE_LOCK_SET);
@@ -173,7 +186,11 @@ int coroutine_fn owed_co_release(Owed *o, const WireLockReq *release)
 		remove_debt(o, d);
 		return r == -ESTALE ? 0 : r;
 	}
-	owe(o, d);
+	/* Who tries again and again owes it once. */
+	if (is_owed_already(o, d))
+		remove_debt(o, d);
+	else
+		owe(o, d);
 	return r;
 }
 

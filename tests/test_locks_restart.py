@@ -245,6 +245,22 @@ def test_an_unlock_that_failed_is_made_up_for_before_the_next_lock(story):
     rival(take("fcntl"))
 
 
+@pytest.mark.parametrize("what", ["os.write(3, b'x')", "fcntl.lockf(3, fcntl.LOCK_UN)"])
+def test_who_tries_again_and_again_while_the_home_is_away_owes_no_more_for_it(story, what):
+    holder = story.holder()
+    holder("fcntl.fcntl(3, fcntl.F_SETFL, os.O_APPEND)")
+    holder(what)
+    story.home.kill()
+    assert errno_of(holder, what) == "EIO"
+    owed = story.owed()
+    for _ in range(50):
+        assert errno_of(holder, what) == "EIO"
+    assert story.owed() <= owed + 1
+    story.back()
+    assert eventually(lambda: errno_of(holder, what) is None, SOON)
+    assert story.owed() == 0
+
+
 def test_locks_of_a_mount_that_is_killed_while_the_home_is_away_go_after_a_while(story):
     holder, rival = story.holder(), story.rival()
     holder(take("fcntl"))
