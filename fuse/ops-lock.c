@@ -106,11 +106,13 @@ static void on_interrupt(Request *req)
 static int coroutine_fn co_wait_at_home(LockWait *w, const Request *req)
 {
 	Mount *m = w->m;
-	int r;
+	int r = co_lock_call(m, &w->req, WIRE_LOCK_SET);
 
-	do {
-		r = co_lock_call(m, &w->req, WIRE_LOCK_SET);
-	} while (r == -EINTR && !req->interrupted && !m->stopping && map_home(m->map, w->req.ino) != m->self);
+	while (r == -EINTR && !req->interrupted && !m->stopping && map_home(m->map, w->req.ino) != m->self) {
+		/* it may still take a while to stop */
+		reactor_co_sleep(m->reactor, CANCEL_AGAIN_NS);
+		r = req->interrupted ? -EINTR : co_lock_call(m, &w->req, WIRE_LOCK_SET);
+	}
 	return r;
 }
 

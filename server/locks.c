@@ -2,7 +2,9 @@
  * All locks are in memory; those of other peers' mounts are in the store as
  * well (lockrecord.h), where each change is written before it counts. One
  * change of an inode's locks is made at a time (FileLocks.lock), from looking
- * what is in its way until it is made: so what the store has never conflicts.
+ * what is in its way until it is made: so what the store has never conflicts
+ * but with what sessions had that have ended. Those go behind, and count no more
+ * as soon as their session is not recorded (sessions.h), which goes before.
  *
  * A process that starts finds the locks of those mounts that were there when
  * the last one ended, and holds them: their sessions come back, or their time
@@ -469,7 +471,7 @@ static int coroutine_fn set(LockTable *t, FileLocks *f, const LockRange *want, W
 
 	if (kind == WIRE_LOCK_FLOCK && is_blocked(f, want, kind))
 		r = give_up_flock(t, f, want);
-	if (r == 0 && want->type != F_UNLCK && t->count >= LOCKS_MAX)
+	if (r == 0 && t->count >= LOCKS_MAX && (want->type != F_UNLCK || lockset_splits(&f->sets[kind], want)))
 		r = -ENOLCK;
 	if (r == 0 && is_blocked(f, want, kind))
 		r = wait ? wait_for(t, f, want, kind, wait_id) : -EAGAIN;

@@ -86,6 +86,14 @@ void lockset_apply(LockSet *s, const LockRange *range)
 		append(s, &new);
 }
 
+bool lockset_splits(const LockSet *s, const LockRange *range)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		if (lock_same_owner(&s->v[i], range) && s->v[i].start < range->start && range->end < s->v[i].end)
+			return true;
+	return false;
+}
+
 LockSet lockset_touched(const LockSet *s, const LockRange *range)
 {
 	LockSet touched = { 0 };

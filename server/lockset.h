@@ -32,6 +32,8 @@ const LockRange *lockset_conflict(const LockSet *s, const LockRange *want, uint3
 /* Makes the range the owner's with its type, or nobody's with F_UNLCK: splits,
  * replaces and merges what the owner had. Conflicts are the caller's. */
 void lockset_apply(LockSet *s, const LockRange *range);
+/* Would dropping (F_UNLCK) the range leave one range more? */
+bool lockset_splits(const LockSet *s, const LockRange *range);
 /* The ranges that lockset_apply() would change or merge, in a set of their own. */
 LockSet lockset_touched(const LockSet *s, const LockRange *range);
 /* Drops what a session has; true when that was something. */

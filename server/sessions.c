@@ -8,6 +8,7 @@
 
 struct Sessions {
 	GHashTable *written; /* &session, owned -> its peer */
+	CoMutex lock;        /* one that ended may be back while its record goes */
 	CoGroup group;       /* of deletions */
 };
 
@@ -48,23 +49,31 @@ bool sessions_loaded(const Server *s, uint64_t session)
 
 static void session_ended(void *ctx, uint64_t session);
 
+static int coroutine_fn put_session(Server *s, uint64_t session, uint16_t peer)
+{
+	SessionRecord rec = { .version = RECORD_VERSION, .peer = peer };
+	Key key = key_session(session);
+	MetaBatch *b = meta_batch_new(s->meta);
+
+	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));
+	int r = meta_batch_co_commit(b);
+	if (r >= 0)
+		note_written(s->sessions, session, peer);
+	return r;
+}
+
 /* Its calls are served all the same where that fails: it would lose something
  * only if this process were killed as well. */
 static void coroutine_fn session_begins(void *ctx, uint64_t session, uint16_t peer)
 {
 	Server *s = ctx;
-	SessionRecord rec = { .version = RECORD_VERSION, .peer = peer };
-	Key key = key_session(session);
+	Sessions *ss = s->sessions;
 
-	if (g_hash_table_contains(s->sessions->written, &session))
-		return;
-	MetaBatch *b = meta_batch_new(s->meta);
-	meta_batch_put(b, key.data, key.len, &rec, sizeof(rec));
-	int r = meta_batch_co_commit(b);
+	co_mutex_lock(&ss->lock);
+	int r = g_hash_table_contains(ss->written, &session) ? 0 : put_session(s, session, peer);
 	if (r < 0)
 		g_warning("session %016" PRIx64 " of peer %u can't be recorded: %s, ignoring", session, peer, g_strerror(-r));
-	else
-		note_written(s->sessions, session, peer);
+	co_mutex_unlock(&ss->lock);
 	if (!rpc_has_session(s->rpc, session))
 		session_ended(s, session); /* meanwhile */
 }
@@ -77,14 +86,21 @@ typedef struct Ended {
 static void coroutine_fn delete_session(void *arg)
 {
 	g_autofree Ended *e = arg;
+	Sessions *ss = e->s->sessions;
 	Key key = key_session(e->session);
-	MetaBatch *b = meta_batch_new(e->s->meta);
+	int r = 0;
 
-	meta_batch_delete(b, key.data, key.len);
-	int r = meta_batch_co_commit(b);
+	co_mutex_lock(&ss->lock);
+	if (!g_hash_table_contains(ss->written, &e->session)) {
+		MetaBatch *b = meta_batch_new(e->s->meta);
+
+		meta_batch_delete(b, key.data, key.len);
+		r = meta_batch_co_commit(b);
+	}
 	/* the next process expects it for a while */
 	if (r < 0)
 		g_warning("session %016" PRIx64 " stays recorded: %s, ignoring", e->session, g_strerror(-r));
+	co_mutex_unlock(&ss->lock);
 }
 
 static void session_ended(void *ctx, uint64_t session)

@@ -123,8 +123,12 @@ static void test_random_ranges(void)
 		int o = g_rand_int_range(rand, 0, 2), start = g_rand_int_range(rand, 0, BYTES);
 		int end = g_rand_int_range(rand, start, BYTES);
 		LockRange r = range((uint64_t)o, (uint64_t)start, (uint64_t)end, types[g_rand_int_range(rand, 0, 3)]);
+		bool splits = lockset_splits(&s, &r);
+		uint32_t before = s.n;
 
 		lockset_apply(&s, &r);
+		if (r.type == F_UNLCK)
+			g_assert_cmpint(splits, ==, s.n > before);
 		for (int b = start; b <= end; b++)
 			model[o][b] = r.type;
 		for (int b = 0; b < BYTES; b++)
