@@ -195,6 +195,8 @@ void rpc_free(Rpc *rpc)
 	rpc->stopping = true;
 	reactor_timer_cancel(rpc->reactor, &rpc->pulse);
 	rpc_remove_counters(rpc);
+	/* Those that are left were expected by a start that has failed. */
+	g_array_set_size(rpc->ended_fns, 0);
 	rpc_sessions_end_all(rpc);
 	g_hash_table_destroy(rpc->sessions);
 	rpc_peers_deinit(rpc);
