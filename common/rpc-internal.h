@@ -108,7 +108,7 @@ struct RpcSession {
 	uint64_t serial; /* of this memory of it */
 	uint16_t peer;
 	bool caller;     /* it has opened connections to us */
-	bool begun;      /* ... or is about to */
+	bool begun;      /* ... or is about to: its end is told */
 	bool ended;
 	uint32_t conns;  /* that are up */
 	RpcLink link;

@@ -169,7 +169,7 @@ void rpc_session_end(RpcSession *s)
 	g_hash_table_remove(rpc->sessions, &s->id);
 	session_fail_conns(s, NULL, true, "its process has ended");
 	rpc_link_end(&s->link);
-	for (guint i = 0; (s->caller || s->begun) && i < rpc->ended_fns->len; i++) {
+	for (guint i = 0; s->begun && i < rpc->ended_fns->len; i++) {
 		RpcEndedFn *f = &g_array_index(rpc->ended_fns, RpcEndedFn, i);
 
 		f->fn(f->ctx, s->id);
@@ -215,7 +215,7 @@ void rpc_expect_session(Rpc *rpc, uint64_t id, uint16_t peer)
 	if (id == rpc->session || g_hash_table_contains(rpc->sessions, &id))
 		return;
 	s = session_new(rpc, id, peer);
-	s->caller = true;
+	s->caller = s->begun = true;
 	/* Calls to it wait as they do for one that was lost just now. */
 	s->link.away_ns = reactor_now_ns(rpc->reactor);
 }

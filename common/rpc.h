@@ -86,8 +86,8 @@ typedef int coroutine_fn RpcHandler(void *ctx, RpcReq *r);
 /* One handler an operation. */
 void rpc_serve(Rpc *rpc, WireOp op, RpcHandler *handler, void *ctx);
 
-/* Called before each connection of a session that may call us is up, and waited
- * for; rpc_on_session_ended()'s are told of its end. One. */
+/* Called, and waited for, before a connection by which a session may call us is
+ * up. From then on its end is told. One. */
 typedef void coroutine_fn RpcSessionBegins(void *ctx, uint64_t session, uint16_t peer);
 void rpc_on_session_begins(Rpc *rpc, RpcSessionBegins *fn, void *ctx);
 /* Told, on the reactor's stack, when a session has ended: its connections were

@@ -189,7 +189,10 @@ static void take_decision(Scan *s, const uint8_t *key, size_t key_len, const uin
 
 static void take_session(Scan *s, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
 {
-	if (!session_record_valid(key, key_len, value, len))
+	uint64_t session;
+	uint16_t peer;
+
+	if (!session_record_decode(key, key_len, value, len, &session, &peer))
 		scan_problem(s, 0, 0, "the record of a session can't be read");
 }
 

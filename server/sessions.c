@@ -121,27 +121,19 @@ void coroutine_fn sessions_co_stop(Server *s)
 
 /* ---- what the last process left ---- */
 
-bool session_record_valid(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len)
+bool session_record_decode(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, uint64_t *ret_session, uint16_t *ret_peer)
 {
-	Key prefix = key_slot(STORE_SLOT, RECORD_SESSION);
+	size_t at = key_slot(STORE_SLOT, RECORD_SESSION).len;
 	SessionRecord rec;
 
-	if (key_len != prefix.len + sizeof(uint64_t) || len != sizeof(rec))
+	if (key_len != at + sizeof(*ret_session) || len != sizeof(rec))
 		return false;
 	memcpy(&rec, value, sizeof(rec));
-	return rec.version == RECORD_VERSION && (rec.peer < PEER_MAX || rec.peer == PEER_NONE);
-}
-
-static void take_record(Sessions *ss, const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, size_t at)
-{
-	SessionRecord rec;
-
-	if (!session_record_valid(key, key_len, value, len)) {
-		g_warning("the record of a session can't be read, ignoring");
-		return;
-	}
-	memcpy(&rec, value, sizeof(rec));
-	note_written(ss, key_get_num(key, key_len, at), rec.peer);
+	if (rec.version != RECORD_VERSION || (rec.peer >= PEER_MAX && rec.peer != PEER_NONE))
+		return false;
+	*ret_session = key_get_num(key, key_len, at);
+	*ret_peer = rec.peer;
+	return true;
 }
 
 int coroutine_fn sessions_co_load(Server *s)
@@ -150,10 +142,16 @@ int coroutine_fn sessions_co_load(Server *s)
 	g_autoptr(MetaIter) it = meta_iter_new(s->meta, prefix.data, prefix.len, NULL, 0);
 	const uint8_t *k, *v;
 	size_t k_len, v_len;
+	uint64_t session;
+	uint16_t peer;
 	int r;
 
-	while ((r = meta_iter_co_next(it, &k, &k_len, &v, &v_len)) > 0)
-		take_record(s->sessions, k, k_len, v, v_len, prefix.len);
+	while ((r = meta_iter_co_next(it, &k, &k_len, &v, &v_len)) > 0) {
+		if (session_record_decode(k, k_len, v, v_len, &session, &peer))
+			note_written(s->sessions, session, peer);
+		else
+			g_warning("the record of a session can't be read, ignoring");
+	}
 	return r;
 }
 

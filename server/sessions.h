@@ -19,5 +19,5 @@ bool sessions_loaded(const Server *s, uint64_t session);
 void sessions_attach(Server *s);
 /* Waits for deletions under way. */
 void coroutine_fn sessions_co_stop(Server *s);
-/* Does the record of one make sense? */
-bool session_record_valid(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len);
+/* False: the record makes no sense. */
+bool session_record_decode(const uint8_t *key, size_t key_len, const uint8_t *value, size_t len, uint64_t *ret_session, uint16_t *ret_peer);

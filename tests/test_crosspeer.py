@@ -329,11 +329,6 @@ def test_who_sees_that_a_name_has_left_one_peer_sees_it_at_the_other(tree):
 
 # ---- files that have no name yet ----
 
-def objects(cluster):
-    """In all stores."""
-    return {f for p in cluster.peers if p.store for f in (p.store / "objects").rglob("*") if f.is_file()}
-
-
 @pytest.mark.parametrize("length", [0, 100, 300_000])
 def test_a_file_without_a_name_gets_its_first_one_at_any_peer(tree, length):
     data = os.urandom(length)
@@ -354,7 +349,7 @@ def test_a_file_without_a_name_gets_its_first_one_at_any_peer(tree, length):
 
 
 def test_a_file_that_got_its_name_at_another_peer_is_one_like_any_other(tree):
-    before = objects(tree.cluster)
+    before = tree.cluster.objects()
     a, b, c = homes(tree)
     here = tree.turn()
     fd = tmpfile(here / a)
@@ -375,11 +370,11 @@ def test_a_file_that_got_its_name_at_another_peer_is_one_like_any_other(tree):
         assert errno_of(give_name, fd, here / there / "again") == "ENOENT"
     os.close(fd)
     tree.turn(c, "old").unlink()
-    assert eventually(lambda: objects(tree.cluster) <= before, 20)
+    assert eventually(lambda: tree.cluster.objects() <= before, 20)
 
 
 def test_a_first_name_that_can_not_be_had_leaves_the_file_without(tree):
-    before = objects(tree.cluster)
+    before = tree.cluster.objects()
     a, b, _ = homes(tree)
     here = tree.turn()
     (here / b / "f").touch()
@@ -399,12 +394,12 @@ def test_a_first_name_that_can_not_be_had_leaves_the_file_without(tree):
         os.close(one)
     assert {p.read_bytes() for p in tree.all(b, "g")} == {b"x" * 300_000}
     tree.turn(b, "g").unlink()
-    assert eventually(lambda: objects(tree.cluster) <= before, 20)
+    assert eventually(lambda: tree.cluster.objects() <= before, 20)
 
 
 @pytest.mark.configs("tcp3", "shm3")
 def test_first_names_at_every_peer_while_others_take_them_away(tree):
-    before = objects(tree.cluster)
+    before = tree.cluster.objects()
     dirs = homes(tree)
     rounds = size(60, 1000, 15)
 
@@ -432,7 +427,7 @@ def test_first_names_at_every_peer_while_others_take_them_away(tree):
         check_links(top)
     shutil.rmtree(tree.turn())
     tree.turn().mkdir()
-    assert eventually(lambda: objects(tree.cluster) <= before, 30)
+    assert eventually(lambda: tree.cluster.objects() <= before, 30)
 
 
 @pytest.mark.limit(120)
@@ -464,8 +459,8 @@ def test_a_file_stays_while_its_first_name_is_in_doubt_whoever_goes(make_cluster
     if goes == "mount":
         cluster.peers[0].start()
     # of two that nobody has open any more the one stays that is in doubt
-    assert len(objects(cluster)) == 2 or goes == "opener"
-    assert eventually(lambda: len(objects(cluster)) == 1, 40)
+    assert len(cluster.objects()) == 2 or goes == "opener"
+    assert eventually(lambda: len(cluster.objects()) == 1, 40)
     coordinator.env = {}
     coordinator.start()
     for peer in cluster.peers:
@@ -475,7 +470,7 @@ def test_a_file_stays_while_its_first_name_is_in_doubt_whoever_goes(make_cluster
         assert {(r / "names" / "f").read_bytes() for r in roots} == {b"x" * 300_000}
         check_links(roots[0])
         (roots[2] / "names" / "f").unlink()
-    assert eventually(lambda: not objects(cluster), 40)
+    assert eventually(lambda: not cluster.objects(), 40)
     assert [os.listdir(r / "names") for r in roots] == [[]] * 3
     assert eventually(lambda: inodes_used(roots[0]) == 3, 40)
 

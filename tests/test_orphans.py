@@ -126,4 +126,4 @@ def test_who_is_slow_to_come_back_to_a_home_that_was_killed_keeps_its_open_file(
     assert holder("os.pread(fd, 1_000_000, 0)") == data
     assert holder("os.fstat(fd).st_nlink") == 0
     holder.do("os.close(fd)")
-    assert eventually(lambda: not [f for p in cluster.peers if p.store for f in (p.store / "objects").rglob("*") if f.is_file()], 40)
+    assert eventually(lambda: not cluster.objects(), 40)

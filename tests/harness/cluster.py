@@ -239,6 +239,10 @@ class Cluster:
             peer.wait_ready()
         return self
 
+    def objects(self):
+        """The files of all stores that hold data."""
+        return {f for p in self.peers if p.store for f in (p.store / "objects").rglob("*") if f.is_file()}
+
     @property
     def mounts(self):
         return [p.mount for p in self.peers if p.mount]
